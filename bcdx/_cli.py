@@ -1,0 +1,174 @@
+"""The shell's side of every verb: recipe + flags -> settings -> verb -> what the terminal shows, and exit status.
+
+Status 0: done (or done before); 2: one line on stderr says what is wrong; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field, ValidationError
+
+from bcdx import __version__, config
+from bcdx._recipes import explain, load_recipe
+from bcdx.errors import BcdxError, SettingsError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """How the shell calls a verb.
+
+    Attributes:
+        settings: Its settings; the class docstring is what `--help` says first.
+        function: Where it lives, "module:name".
+        out: Output folder when neither recipe nor flag names one.
+    """
+
+    settings: type[config.Settings]
+    function: str
+    out: str | None = None
+
+
+class _Evaluate(config.Evaluate):
+    __doc__ = config.Evaluate.__doc__
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Field(
+        description=config.Evaluate.model_fields["run"].description
+    )
+
+
+class _Diagnose(config.Diagnose):
+    __doc__ = config.Diagnose.__doc__
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Field(
+        description=config.Diagnose.model_fields["run"].description
+    )
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = Field(
+        description=config.Diagnose.model_fields["paths"].description
+    )
+
+
+VERBS = {
+    "shard": Verb(config.Dataset, "bcdx.shard:write_records", "tfrecords/phantom"),
+    "tune": Verb(config.Tune, "bcdx.tune:search_models", "tuning/phantom"),
+    "fit": Verb(config.Fit, "bcdx.fit:fit_model", "tuning/phantom_fit"),
+    "evaluate": Verb(_Evaluate, "bcdx.evaluate:evaluate_run"),
+    "diagnose": Verb(_Diagnose, "bcdx.diagnose:diagnose_studies"),
+}
+
+_RECIPE_NOTE = (
+    "RECIPE, if given, comes first: a TOML file with these settings. A flag wins over the recipe, the recipe "
+    "over the defaults; the defaults are the built-in phantom job. Research use only."
+)
+_RUN_NOTE = "Research use only: not a medical device, and no substitute for a radiologist."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List the verbs, or run the one that is named first; return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in VERBS:
+        return run_verb(words[0], words[1:])
+    if words == ["--version"]:
+        sys.stdout.write(f"bcdx {__version__}\n")
+        return 0
+    if not words or words[0] in {"-h", "--help"}:
+        sys.stdout.write(_list_verbs())
+        return 0
+    return _fail("bcdx", f"no verb {words[0]!r}; expected one of {', '.join(VERBS)}")
+
+
+def run_verb(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run one verb as the shell would; return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    program = f"bcdx.{name}"
+    verbose = bool({"-v", "--verbose"} & set(words))
+    _set_up_logging(verbose)
+    try:
+        settings = _read_settings(name, [word for word in words if word not in {"-v", "--verbose"}])
+        if settings is not None:
+            result = _function(VERBS[name])(settings)
+            sys.stdout.write(_describe(result))
+    except BcdxError as error:
+        return _fail(program, str(error))
+    except OSError as error:
+        return _fail(program, f"{error.strerror or error}: {error.filename or 'no file named'}")
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: interrupted; the same command goes on where it stopped\n")
+        return 130
+    return 0
+
+
+def _read_settings(name: str, words: list[str]) -> config.Settings | None:
+    verb = VERBS[name]
+    default: Any = tyro.MISSING
+    usage, note = f"python -m bcdx.{name}", _RUN_NOTE
+    if verb.out is not None:
+        usage, note = f"{usage} [RECIPE]", _RECIPE_NOTE
+        default = verb.settings.model_validate({"out": verb.out})
+        if words and not words[0].startswith("-"):
+            default = load_recipe(words.pop(0), verb.settings)
+    return _parse(verb.settings, default, words, prog=usage, description=f"{verb.settings.__doc__}\n\n{note}")
+
+
+def _parse(kind: type[config.Settings], default: Any, words: list[str], **texts: str) -> config.Settings | None:
+    """Return the settings, or None where help was asked for and shown; tyro's box becomes one line."""
+    said = io.StringIO()
+    shown: dict[str, Any] = {} if default is tyro.MISSING else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            settings: config.Settings = tyro.cli(kind, args=words, **shown, **texts)  # type: ignore[call-overload]
+            return settings
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from error
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise SettingsError(_unbox(said.getvalue())) from stop
+
+
+def _unbox(text: str) -> str:
+    """Return the message inside tyro's drawn box as one line."""
+    inner = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
+    rule = next((index for index, line in enumerate(inner) if line.startswith("─")), len(inner))
+    message = re.sub(r"\s+", " ", " ".join(inner[:rule])).strip()
+    noise = r" \[type=[^]]*\]| For further information visit \S+|\d+ validation errors? for \w+ |Value error, "
+    message = re.sub(noise, "", message)
+    return f"{message} (see --help)" if message else "the flags could not be read (see --help)"
+
+
+def _function(verb: Verb) -> Callable[[Any], Any]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    module, name = verb.function.split(":")
+    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _describe(result: Any) -> str:
+    text = result.summary() if hasattr(result, "summary") else ""
+    return text if not text or text.endswith("\n") else f"{text}\n"
+
+
+def _set_up_logging(verbose: bool) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("bcdx").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _fail(program: str, message: str) -> int:
+    line = re.sub(r"\s+", " ", message).strip()
+    sys.stderr.write(f"{program}: error: {line}\n")
+    return 2
+
+
+def _list_verbs() -> str:
+    lines = ["usage: python -m bcdx.VERB [--help]", "", "verbs:"]
+    for name, verb in VERBS.items():
+        lines.append(f"  {name:<10}{(verb.settings.__doc__ or '').strip().splitlines()[0]}")
+    return "\n".join([*lines, "", _RUN_NOTE, ""])

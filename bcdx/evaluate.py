@@ -1,0 +1,97 @@
+"""VERB: a finished run and shards it has not seen in; metrics with intervals by resampling patients out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bcdx._files import staged_folder, write_json
+from bcdx._recipes import expand_path
+from bcdx.config import Evaluate
+from bcdx.errors import RecordsError, RunError
+
+if TYPE_CHECKING:
+    from bcdx.learning.data import Data
+    from bcdx.learning.job import Outcome
+    from bcdx.learning.run import Run
+    from bcdx.records.reader import Table
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_run(settings: Evaluate) -> Outcome:
+    """Score one split of a collection with a finished run's model; another collection is external validation.
+
+    Writes `metrics.json` and `predictions.csv`. Operating points are the run's own, chosen on its validation split.
+
+    Raises:
+        BcdxError: The run is unfinished, or the shards do not fit its model.
+    """
+    from bcdx.learning import job
+    from bcdx.learning import run as runs
+    from bcdx.learning.data import Data
+    from bcdx.learning.network import load_model
+    from bcdx.records.manifest import read_manifest
+
+    folder = expand_path(settings.run)
+    run, calibration = runs.read_finished(folder)
+    records = folder / run.records if settings.records is None else expand_path(settings.records)
+    out = _output_folder(settings, folder, records)
+    data = Data(records, read_manifest(records))
+    _check_fit(run, data, settings.split)
+    views = settings.test_views or calibration["test_views"]
+    model = load_model(folder / runs.MODEL)
+    scores = job.score_split(model, data, settings.split, batch_size=settings.batch_size, views=views)
+    table = data.table((settings.split,))
+    cases = job.make_cases(scores, table, run, top_slices=calibration["top_slices"])
+    metrics = job.measure(cases, run, calibration, split=settings.split)
+    metrics = {**metrics, "data_hash": data.manifest.data_hash, "test_views": views, **_warn_of_overlap(run, table)}
+    with staged_folder(out) as stage:
+        job.write_predictions(stage / "predictions.csv", scores, table, run)
+        write_json(stage / runs.METRICS, metrics)
+    return job.Outcome(out, run, metrics)
+
+
+def _output_folder(settings: Evaluate, run: Path, records: Path) -> Path:
+    if settings.out is not None:
+        out = expand_path(settings.out)
+    else:
+        out = run.parent / f"{run.name}-on-{records.name}"
+    if out.exists() and any(out.iterdir()) and not settings.overwrite:
+        raise RunError(f"{out}: not empty; choose another --out or give --overwrite")
+    return out
+
+
+def _check_fit(run: Run, data: Data, split: str) -> None:
+    manifest = data.manifest
+    if manifest.classes != run.classes:
+        raise RecordsError(f"{data.folder}: classes {list(manifest.classes)}, but the run knows {list(run.classes)}")
+    if tuple(manifest.image_shape) != tuple(run.image_shape):
+        raise RecordsError(
+            f"{data.folder}: images of {list(manifest.image_shape)}, but the run takes {list(run.image_shape)}; "
+            "shard again with the run's size and channels"
+        )
+    if not data.samples((split,)):
+        raise RecordsError(f"{data.folder}: the {split} split is empty")
+    for name in ("normalise", "voi", "phases"):
+        if manifest.recipe.get(name) != run.dataset.get(name):
+            logger.warning("these images were prepared with another `%s` than the run's", name)
+
+
+def _warn_of_overlap(run: Run, table: Table) -> dict[str, str]:
+    """Return a warning, to be stored beside the metrics, where the run has learned from these patients."""
+    patients = set(table.patient.tolist())
+    known = patients & set(run.learned_patients)
+    if not known:
+        return {}
+    text = f"{len(known)} of {len(patients)} patients were in this run's training or validation: not a held-out test"
+    logger.warning("%s", text)
+    return {"overlap_warning": text}
+
+
+if __name__ == "__main__":
+    from bcdx._cli import run_verb
+
+    sys.exit(run_verb("evaluate"))

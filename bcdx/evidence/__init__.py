@@ -1,0 +1,1 @@
+"""Scores and labels in, evidence with intervals out. Never imports pydicom or TensorFlow."""

@@ -1,0 +1,212 @@
+"""Metrics per slice, breast and patient, each with an interval by resampling whole patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from bcdx.evidence.intervals import bootstrap_interval
+from bcdx.evidence.scores import LEVELS, aggregate, name_units
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Statistic = Callable[[Floats, Integers], float]
+"""(probabilities (n, classes), labels (n,)) -> value; NaN where it is undefined."""
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What is measured.
+
+    Attributes:
+        probabilities: Shape (slices, classes).
+        labels: Class indices, shape (slices,).
+        patients: Shape (slices,).
+        lateralities: "L", "R" or "unknown", shape (slices,).
+        positive: Class index that is looked for.
+        top_slices: Slices averaged for a breast or patient.
+    """
+
+    probabilities: Floats
+    labels: Integers
+    patients: NDArray[np.str_]
+    lateralities: NDArray[np.str_]
+    positive: int
+    top_slices: int = 3
+
+    def at_level(self, level: str) -> tuple[Floats, Integers, NDArray[np.str_]] | None:
+        """Return unit scores, labels and patients, None where the level is undefined."""
+        units = name_units(level, self.patients, self.lateralities)
+        if units is None:
+            return None
+        if level == "slice":
+            return self.probabilities, self.labels, self.patients
+        scores, labels, first = aggregate(
+            self.probabilities, self.labels, units, positive=self.positive, top=self.top_slices
+        )
+        return scores, labels, self.patients[first]
+
+
+def evaluate(
+    cases: Cases, *, thresholds: Mapping[str, float | None], resamples: int = 2000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Return level -> metric -> {"value", "low", "high", "n", ...}, the content of `metrics.json`.
+
+    Intervals are 95 % percentile intervals over resampled patients. What is undefined is null with a `reason`.
+
+    Args:
+        thresholds: Level -> probability chosen on validation; for sensitivity and specificity.
+    """
+    return {level: evaluate_level(cases, level, thresholds.get(level), resamples, seed) for level in LEVELS[::-1]}
+
+
+def evaluate_level(cases: Cases, level: str, threshold: float | None, resamples: int, seed: int) -> dict[str, Any]:
+    """Return all metrics of one level."""
+    found = cases.at_level(level)
+    classes = cases.probabilities.shape[1]
+    statistics = list_statistics(classes, cases.positive, threshold)
+    if found is None:
+        return {name: undefined(0, "laterality of some slices is unknown") for name in statistics}
+    scores, labels, patients = found
+    result: dict[str, Any] = {}
+    for name, statistic in statistics.items():
+        value = statistic(scores, labels)
+        if not np.isfinite(value):
+            result[name] = undefined(len(labels), explain_undefined(name, labels, classes, threshold))
+            continue
+        low, high, used = bootstrap_interval(statistic, scores, labels, patients, resamples=resamples, seed=seed)
+        result[name] = {"value": value, "low": low, "high": high, "n": len(labels), "resamples": used}
+        if name.endswith("_specificity"):
+            result[name]["operating_point"] = "read off this split's own ROC"
+        elif name in {"sensitivity", "specificity"}:
+            result[name]["operating_point"] = f"validation Youden threshold {threshold:.4f}"
+    return result
+
+
+def list_statistics(classes: int, positive: int, threshold: float | None) -> dict[str, Statistic]:
+    """Return every metric by name."""
+
+    def at_threshold(label_is_positive: bool) -> Statistic:
+        def share(scores: Floats, labels: Integers) -> float:
+            mine = (labels == positive) == label_is_positive
+            if classes > 2 or threshold is None or not mine.any():
+                return float("nan")
+            return float(((scores[mine, positive] >= threshold) == label_is_positive).mean())
+
+        return share
+
+    def at_specificity(wanted: float) -> Statistic:
+        return lambda scores, labels: sensitivity_at(scores[:, positive], labels == positive, wanted, classes)
+
+    return {
+        "auc": lambda scores, labels: roc_auc(scores, labels, positive),
+        "average_precision": lambda scores, labels: average_precision(scores, labels, positive),
+        "sensitivity": at_threshold(True),
+        "specificity": at_threshold(False),
+        "sensitivity_at_90_specificity": at_specificity(0.90),
+        "sensitivity_at_98_specificity": at_specificity(0.98),
+        "brier": lambda scores, labels: brier(scores, labels, positive),
+        "ece": lambda scores, labels: expected_calibration_error(scores, labels, positive),
+    }
+
+
+def roc_auc(scores: Floats, labels: Integers, positive: int) -> float:
+    """Return ROC AUC; macro one-against-rest for more than two classes; NaN where a class is missing."""
+    classes = scores.shape[1]
+    if len(np.unique(labels)) < classes:
+        return float("nan")
+    if classes == 2:
+        return float(roc_auc_score(labels == positive, scores[:, positive]))
+    return float(np.mean([roc_auc_score(labels == one, scores[:, one]) for one in range(classes)]))
+
+
+def average_precision(scores: Floats, labels: Integers, positive: int) -> float:
+    """Return average precision; macro for more than two classes; NaN where a class is missing."""
+    classes = scores.shape[1]
+    if len(np.unique(labels)) < classes:
+        return float("nan")
+    chosen = [positive] if classes == 2 else range(classes)
+    return float(np.mean([average_precision_score(labels == one, scores[:, one]) for one in chosen]))
+
+
+def sensitivity_at(scores: Floats, positives: NDArray[np.bool_], specificity: float, classes: int = 2) -> float:
+    """Return the highest sensitivity at which specificity is at least as asked, on the ROC of these very cases."""
+    if classes > 2 or positives.all() or not positives.any():
+        return float("nan")
+    false_rate, true_rate, _ = roc_curve(positives, scores, drop_intermediate=False)
+    return float(true_rate[false_rate <= 1.0 - specificity + 1e-12].max())
+
+
+def brier(scores: Floats, labels: Integers, positive: int) -> float:
+    """Return the mean squared error of probabilities: of the positive class, or summed over more than two.
+
+    Source: Brier 1950, "Verification of forecasts expressed in terms of probability", Mon. Weather Rev. 78(1).
+    """
+    if scores.shape[1] == 2:
+        return float(np.mean((scores[:, positive] - (labels == positive)) ** 2))
+    return float(np.mean(np.sum((scores - np.eye(scores.shape[1])[labels]) ** 2, axis=1)))
+
+
+def expected_calibration_error(scores: Floats, labels: Integers, positive: int) -> float:
+    """Return the mean gap between confidence and frequency over 10 equal-width bins, weighted by cases.
+
+    Confidence is the positive class's probability, for more than two classes the highest one.
+
+    Source: Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning", AAAI.
+    """
+    if scores.shape[1] == 2:
+        confidence, hit = scores[:, positive], (labels == positive).astype(np.float64)
+    else:
+        confidence, hit = scores.max(axis=1), (scores.argmax(axis=1) == labels).astype(np.float64)
+    which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gaps = np.bincount(which, weights=hit - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def youden_threshold(scores: Floats, positives: NDArray[np.bool_]) -> float | None:
+    """Return the threshold of highest sensitivity + specificity, halfway to the next lower score; None if undefined.
+
+    Source: Youden 1950, "Index for rating diagnostic tests", Cancer 3(1).
+    """
+    if positives.all() or not positives.any():
+        return None
+    false_rate, true_rate, thresholds = roc_curve(positives, scores, drop_intermediate=False)
+    best = int(np.argmax(true_rate - false_rate))
+    chosen = float(thresholds[best])
+    if not np.isfinite(chosen):
+        return 0.5
+    below = scores[scores < chosen]
+    return float((chosen + below.max()) / 2.0) if below.size else chosen
+
+
+def choose_thresholds(cases: Cases) -> dict[str, float | None]:
+    """Return level -> Youden threshold, null where it is undefined or there are more than two classes."""
+    chosen: dict[str, float | None] = {}
+    for level in LEVELS:
+        found = cases.at_level(level)
+        binary = found is not None and cases.probabilities.shape[1] == 2
+        chosen[level] = (
+            youden_threshold(found[0][:, cases.positive], found[1] == cases.positive) if found and binary else None
+        )
+    return chosen
+
+
+def undefined(n: int, reason: str) -> dict[str, Any]:
+    """Return the entry of a metric that has no value."""
+    return {"value": None, "low": None, "high": None, "n": n, "reason": reason}
+
+
+def explain_undefined(name: str, labels: Integers, classes: int, threshold: float | None) -> str:
+    """Return why a metric has no value."""
+    if classes > 2 and (name.startswith(("sensitivity", "specificity"))):
+        return "defined for two classes only"
+    if len(np.unique(labels)) < classes:
+        return f"only {len(np.unique(labels))} of {classes} classes at this level"
+    return "no threshold could be chosen on validation" if threshold is None else "undefined"

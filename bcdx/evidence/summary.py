@@ -1,0 +1,42 @@
+"""Metrics as a table for the terminal: the level and the number of units stand beside every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {
+    "auc": "ROC AUC",
+    "average_precision": "average precision",
+    "sensitivity": "sensitivity (validation threshold)",
+    "specificity": "specificity (validation threshold)",
+    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity *",
+    "sensitivity_at_98_specificity": "sensitivity at 98 % specificity *",
+    "brier": "Brier score",
+    "ece": "ECE, 10 bins",
+}
+TITLES = {"patient": "per patient", "breast": "per breast", "slice": "per sample (images, not patients)"}
+
+
+def summarise(metrics: Mapping[str, Any], *, title: str) -> str:
+    """Return the table; undefined metrics say why."""
+    lines = [f"{title}: {metrics['split']} split, positive class {metrics['positive']}"]
+    for level, heading in TITLES.items():
+        lines += ["", heading, *_describe_level(metrics[level])]
+    lines += ["", "intervals: 95 %, patients resampled; * read off this split's own ROC, optimistic"]
+    lines += [f"WARNING: {metrics[name]}" for name in ("warning", "overlap_warning") if name in metrics]
+    return "\n".join([*lines, "research use only"])
+
+
+def _describe_level(entries: Mapping[str, Any]) -> list[str]:
+    reasons = {entry.get("reason") for entry in entries.values()}
+    if all(entry["value"] is None for entry in entries.values()) and len(reasons) == 1:
+        return [f"  undefined: {reasons.pop()}"]
+    lines = []
+    for name, entry in entries.items():
+        if entry["value"] is None:
+            lines.append(f"  {NAMES[name]:<36} undefined: {entry['reason']}")
+            continue
+        interval = "no interval" if entry["low"] is None else f"{entry['low']:.3f} to {entry['high']:.3f}"
+        lines.append(f"  {NAMES[name]:<36} {entry['value']:.3f}  ({interval}; n = {entry['n']})")
+    return lines

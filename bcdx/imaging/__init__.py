@@ -1,0 +1,1 @@
+"""DICOM and plain images in: patients, labels, phases, normalisation. Never imports TensorFlow."""

@@ -1,0 +1,87 @@
+"""Read plain images: PNG of 8 or 16 bit, JPEG, PGM and TIFF, recognised by content, never by name."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from bcdx.errors import DicomError
+from bcdx.imaging.dicom import Origin
+from bcdx.imaging.frames import MAX_PIXELS, Frame, Slice
+from bcdx.imaging.identity import split_digest
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("PNG", "JPEG", "PPM", "TIFF")
+NO_PATIENT = "no patient for a plain image"
+NOT_READ = "not an image of a kind that is read"
+GREY_MODES = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L"}
+
+
+def read_plain_frames(origin: Origin) -> list[Frame]:
+    """Return the one frame of a plain image; its name stands in for the instance UID.
+
+    Raises:
+        DicomError: It is no image, one that cannot be used, or one of nobody.
+    """
+    with _opened(origin.path) as image:
+        shape = (image.height, image.width)
+    if origin.patient is None:
+        raise DicomError(NO_PATIENT)
+    patient, name, pseudonyms = origin.patient, origin.name, origin.pseudonyms
+    return [
+        Frame(
+            path=str(origin.path),
+            index=0,
+            patient=pseudonyms.code("PatientID", patient),
+            study=pseudonyms.code("StudyInstanceUID", f"study of {patient}"),
+            series=pseudonyms.code("SeriesInstanceUID", f"series of {name}"),
+            instance=pseudonyms.code("SOPInstanceUID", name),
+            sample=pseudonyms.code("frame", f"{name}#0"),
+            split_digest=split_digest(origin.salt, patient),
+            laterality_reason="a plain image has no laterality",
+            shape=shape,
+            is_plain=True,
+        )
+    ]
+
+
+def read_plain_slice(frame: Frame) -> Slice:
+    """Decode a plain image; colour becomes luminance (ITU-R 601-2), an alpha channel is dropped.
+
+    Raises:
+        DicomError: The file is cut short or damaged.
+    """
+    with _opened(Path(frame.path)) as image:
+        try:
+            grey = image if image.mode in GREY_MODES else image.convert("RGB").convert("L")
+            pixels = np.asarray(grey).astype(np.float32)
+        except (OSError, ValueError, SyntaxError) as error:
+            logger.debug("%s: %s", frame.path, error)
+            raise DicomError("pixel data cannot be decoded") from error
+    return Slice(frame, pixels)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
+            image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise DicomError(f"more than {MAX_PIXELS} pixels") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        logger.debug("%s: %s", path, error)
+        raise DicomError(NOT_READ) from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DicomError(f"more than {MAX_PIXELS} pixels")
+        if min(image.size) < 2:
+            raise DicomError("smaller than 2 x 2 pixels")
+        yield image

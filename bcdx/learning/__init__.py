@@ -1,0 +1,1 @@
+"""Shards in, trained and tested models out. Never imports pydicom."""

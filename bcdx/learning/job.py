@@ -1,0 +1,237 @@
+"""One run from its settings to its metrics: select a fit, set thresholds, refit, open the test split once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+
+from bcdx._files import removed_on_error, write_bytes, write_json
+from bcdx._recipes import expand_path, load_dataset, rebase_paths
+from bcdx.config import Fit, as_recipe
+from bcdx.errors import RecordsError, SettingsError
+from bcdx.evidence.figures import draw_confusion, draw_precision_recall
+from bcdx.evidence.metrics import Cases, choose_thresholds, evaluate
+from bcdx.evidence.scores import choose_level
+from bcdx.evidence.summary import summarise
+from bcdx.learning import run as runs
+from bcdx.learning.augment import check_flips
+from bcdx.learning.data import Data
+from bcdx.learning.monitoring import show_images
+from bcdx.learning.prediction import predict
+from bcdx.learning.training import Plan, load_best, train
+from bcdx.learning.trial import Selected, show_augmentation, varied
+from bcdx.records.manifest import read_manifest
+from bcdx.records.reader import Table
+
+logger = logging.getLogger(__name__)
+
+Probabilities = NDArray[np.float64]
+
+Select = Callable[[Any, Data, str, Path], Selected]
+"""(settings, data, level, run folder) -> the fit that goes on to be the run's model."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its folder, its facts and its metrics."""
+
+    folder: Path
+    run: runs.Run
+    metrics: dict[str, Any]
+
+    def summary(self) -> str:
+        """Return what the terminal shows."""
+        return summarise(self.metrics, title=str(self.folder))
+
+
+def carry_out(verb: str, settings: Fit, select: Select) -> Outcome:
+    """Carry out `tune` or `fit` in its run folder; a finished run is read, a killed one goes on.
+
+    Raises:
+        BcdxError: The shards or the run folder cannot be used, or nothing could be trained.
+    """
+    folder, data = run_folder(settings), open_data(settings)
+    training = data.table(("train", "validation"))
+    check_flips(settings.augment, training.label, training.laterality, data.manifest.classes)
+    level = choose_objective(settings, data)
+    run = runs.describe_run(verb, settings, data, level=level)
+    if runs.is_finished(folder, run, overwrite=settings.overwrite):
+        logger.info("%s: finished before; nothing to do (--overwrite starts anew)", folder)
+        return read_outcome(folder)
+    with removed_on_error(folder):
+        runs.write_run(folder, run)
+        logger.info("objective: validation AUC at %s level; precision: %s", level, run.precision)
+        show_augmentation(settings, data, folder / "logs" / "samples")
+        selected = select(settings, data, level, folder)
+        run = _record_selection(run, selected, folder)
+        return _finish(run, selected, data, folder)
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """Return the outcome of a finished run."""
+    return Outcome(folder, runs.read_run(folder), json.loads((folder / runs.METRICS).read_text()))
+
+
+def _record_selection(run: runs.Run, selected: Selected, folder: Path) -> runs.Run:
+    state, fit = selected.state, selected.fit
+    selection = {"trial": selected.trial, "epochs": state.best_epoch, "validation_auc": state.best}
+    run = run.model_copy(update={"selection": {**selection, **varied(fit)}})
+    runs.write_run(folder, run)
+    recipe = as_recipe(rebase_paths(Fit.model_validate(fit.model_dump(include=set(Fit.model_fields))), folder))
+    kept = {name: value for name, value in recipe.items() if name not in {"out", "overwrite"}}
+    header = f"# The selected fit: python -m bcdx.fit best.toml. Validation AUC {state.best:.4f} ({run.level} level).\n"
+    write_bytes(folder / "best.toml", (header + tomli_w.dumps(kept)).encode())
+    return run
+
+
+def _finish(run: runs.Run, selected: Selected, data: Data, folder: Path) -> Outcome:
+    fit, state = selected.fit, selected.state
+    model = load_best(fit, data, selected.progress)
+    write_json(folder / runs.CALIBRATION, _calibrate(model, run, fit, data))
+    if fit.refit == "train+validation":
+        logger.info("refitting on train + validation for %d epochs", state.best_epoch)
+        plan = Plan(fit, ("train", "validation"), epochs=state.best_epoch)
+        model, _ = train(plan, data, folder / "refit")
+    save_model(model, folder / runs.MODEL)
+    metrics = _test_once(model, run, fit, data, folder)
+    for leftover in ("refit", "progress"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    write_json(folder / runs.METRICS, metrics)
+    return Outcome(folder, run, metrics)
+
+
+def run_folder(settings: Fit) -> Path:
+    """Return the run folder that the settings name.
+
+    Raises:
+        SettingsError: They name none.
+    """
+    if settings.out is not None:
+        return expand_path(settings.out)
+    if settings.dataset == "phantom":
+        return Path("tuning/phantom")
+    raise SettingsError("`out` names no run folder")
+
+
+def open_data(settings: Fit) -> Data:
+    """Return the shards that the settings name, checked for what a run needs.
+
+    Raises:
+        RecordsError: There are none, or a split that is needed is empty or lacks a class.
+    """
+    dataset = load_dataset(settings)
+    folder = expand_path(dataset.out or "")
+    data = Data(folder, read_manifest(folder))
+    for split in ("train", "validation", "test"):
+        if not data.samples((split,)):
+            raise RecordsError(f"{folder}: the {split} split is empty; give it a share in `split` of the recipe")
+    for split in ("train", "validation"):
+        counts = data.class_counts((split,))
+        if 0 in counts:
+            name = data.manifest.classes[counts.index(0)]
+            raise RecordsError(
+                f"{folder}: no {name!r} in the {split} split; more patients or another `split` is needed"
+            )
+    return data
+
+
+def choose_objective(settings: Fit, data: Data) -> str:
+    """Return the level at which validation AUC is maximised."""
+    tables = [data.table((split,)) for split in ("train", "validation")]
+    classes, positive = data.manifest.classes, data.manifest.positive
+    return choose_level(settings.objective.level, tables, classes=len(classes), positive=classes.index(positive))
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a `.keras` file, whole or not at all."""
+    partial = path.with_name(f".partial-{path.name}")
+    model.save(partial)
+    partial.replace(path)
+
+
+def score_split(model: keras.Model, data: Data, split: str, *, batch_size: int, views: int) -> Probabilities:
+    """Return class probabilities of a split's samples in stored order."""
+    return predict(model, data.plain_images((split,), batch_size), views=views)
+
+
+def measure(cases: Cases, run: runs.Run, calibration: dict[str, Any], *, split: str) -> dict[str, Any]:
+    """Return the content of `metrics.json` for one split."""
+    levels = evaluate(cases, thresholds=calibration["thresholds"])
+    facts = {"split": split, "classes": list(run.classes), "positive": run.positive}
+    warning = {"warning": PATIENT_IS_FILE} if run.patient_is_file else {}
+    return {**facts, **warning, **levels}
+
+
+def make_cases(probabilities: Probabilities, table: Table, run: runs.Run, *, top_slices: int) -> Cases:
+    """Return scores with what is known of each sample, ready to be measured."""
+    positive = run.classes.index(run.positive)
+    return Cases(probabilities, table.label, table.patient, table.laterality, positive, top_slices)
+
+
+PATIENT_IS_FILE = (
+    "every file was taken for a patient of its own: images of one person may stand in several splits, and intervals "
+    "are too narrow"
+)
+
+
+def write_predictions(path: Path, probabilities: Probabilities, table: Table, run: runs.Run) -> None:
+    """Write `predictions.csv`: sample, patient, laterality, label and the probability of each class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    others = [f"probability_{name}" for name in run.classes] if len(run.classes) > 2 else []
+    writer.writerow(["sample", "patient", "laterality", "label", "probability", *others])
+    positive = run.classes.index(run.positive)
+    for index, row in enumerate(probabilities):
+        shown = [f"{value:.6f}" for value in (row[positive], *(row if others else ()))]
+        label = run.classes[table.label[index]]
+        writer.writerow([table.sample[index], table.patient[index], table.laterality[index], label, *shown])
+    write_bytes(path, text.getvalue().encode())
+
+
+def _calibrate(model: keras.Model, run: runs.Run, fit: Fit, data: Data) -> dict[str, Any]:
+    scores = score_split(model, data, "validation", batch_size=fit.stream.batch_size, views=fit.test_views)
+    top = fit.objective.top_slices
+    return {
+        "chosen_on": "validation, before the refit",
+        "rule": "Youden",
+        "top_slices": top,
+        "test_views": fit.test_views,
+        "thresholds": choose_thresholds(make_cases(scores, data.table(("validation",)), run, top_slices=top)),
+    }
+
+
+def _test_once(model: keras.Model, run: runs.Run, fit: Fit, data: Data, folder: Path) -> dict[str, Any]:
+    calibration = json.loads((folder / runs.CALIBRATION).read_text())
+    table = data.table(("test",))
+    scores = score_split(model, data, "test", batch_size=fit.stream.batch_size, views=fit.test_views)
+    write_predictions(folder / "predictions.csv", scores, table, run)
+    cases = make_cases(scores, table, run, top_slices=calibration["top_slices"])
+    show_images(folder / "logs" / "test", draw_test(cases, run, calibration))
+    return measure(cases, run, calibration, split="test")
+
+
+def draw_test(cases: Cases, run: runs.Run, calibration: dict[str, Any]) -> dict[str, NDArray[np.uint8]]:
+    """Return the precision-recall curve and the confusion matrix of the test's samples."""
+    scores, threshold = cases.probabilities, calibration["thresholds"]["slice"]
+    predicted = scores.argmax(axis=1)
+    if threshold is not None:
+        predicted = np.where(scores[:, cases.positive] >= threshold, cases.positive, 1 - cases.positive)
+    positives = cases.labels == cases.positive
+    return {
+        "precision_recall": draw_precision_recall(
+            scores[:, cases.positive], positives, title=f"test, per sample: {run.positive}"
+        ),
+        "confusion": draw_confusion(predicted, cases.labels, run.classes, title="test, per sample"),
+    }

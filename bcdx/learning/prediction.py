@@ -1,0 +1,33 @@
+"""A model's probabilities for stored or new images, averaged over test-time views where asked."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from bcdx.learning.augment import dihedral_view
+
+
+def predict(model: keras.Model, images: tf.data.Dataset, *, views: int = 1) -> NDArray[np.float64]:
+    """Return class probabilities, shape (samples, classes), rows in the order of `images`.
+
+    Args:
+        model: Takes images in [0, 1].
+        images: Batches of float32 images, (batch, height, width, channels).
+        views: 1, or 8 for the mean over all flips and quarter turns of square images.
+    """
+    total = _predict_plain(model, images)
+    for view in range(1, views):
+        turned = images.map(lambda batch, view=view: dihedral_view(batch, view))
+        total = total + _predict_plain(model, turned)
+    return total / views
+
+
+def _predict_plain(model: keras.Model, images: tf.data.Dataset) -> NDArray[np.float64]:
+    batches = [np.asarray(model.predict_on_batch(batch), np.float64) for batch in images]
+    scores = np.concatenate(batches)
+    if scores.shape[1] == 1:
+        scores = np.concatenate([1.0 - scores, scores], axis=1)
+    return scores

@@ -1,0 +1,160 @@
+"""The run folder: which settings, data and software made it, and whether it is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bcdx._files import write_json
+from bcdx._recipes import portable_path, rebase_paths
+from bcdx._versions import installed_versions
+from bcdx.config import Fit, as_recipe
+from bcdx.errors import RunError
+from bcdx.learning.data import Data
+from bcdx.learning.precision import resolve_policy
+
+logger = logging.getLogger(__name__)
+
+RUN, METRICS, MODEL, CALIBRATION = "run.json", "metrics.json", "model.keras", "calibration.json"
+TRACKED = ("tensorflow", "keras", "keras-tuner", "numpy", "pydicom", "scikit-learn")
+NOT_IDENTITY = {"out", "overwrite", "dataset", "records"}
+"""Settings that change where a run lies, not what it is; the data are told apart by their hash."""
+
+
+class Run(BaseModel):
+    """What `run.json` holds: enough to repeat the run and to use its model on other data.
+
+    Attributes:
+        verb: `tune` or `fit`.
+        settings: The recipe as it was run, paths relative to the run folder, `$VARS` unexpanded.
+        fingerprint: SHA-256 over settings and data; another one means another run.
+        data_hash: Hash over the shards.
+        records: Folder of the shards, relative to the run folder.
+        dataset: The dataset recipe without its paths: how new images must be prepared.
+        learned_patients: Keyed hashes of the patients of training and validation.
+        patient_is_file: Every file was taken for a patient; intervals are then too narrow.
+        level: Level of the objective: patient, breast or slice.
+        precision: Keras dtype policy.
+        selection: Trial, hyperparameters, epochs and validation AUC of the winner, once known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    verb: str
+    settings: dict[str, Any]
+    fingerprint: str
+    data_hash: str
+    records: str
+    dataset: dict[str, Any]
+    classes: tuple[str, ...]
+    positive: str
+    image_shape: tuple[int, int, int]
+    learned_patients: tuple[str, ...]
+    patient_is_file: bool
+    level: str
+    precision: str
+    seed: int
+    versions: dict[str, str]
+    git_revision: str | None = None
+    selection: dict[str, Any] | None = None
+
+
+def describe_run(verb: str, fit: Fit, data: Data, *, level: str) -> Run:
+    """Return the facts of a run that is about to start."""
+    folder = Path(fit.out or ".")
+    settings = as_recipe(rebase_paths(fit, folder))
+    manifest = data.manifest
+    return Run(
+        verb=verb,
+        settings=settings,
+        fingerprint=_fingerprint(verb, settings, manifest.data_hash),
+        data_hash=manifest.data_hash,
+        records=portable_path(str(data.folder), folder),
+        dataset=manifest.recipe,
+        classes=manifest.classes,
+        positive=manifest.positive,
+        image_shape=manifest.image_shape,
+        learned_patients=tuple(sorted(set(data.table(("train", "validation")).patient.tolist()))),
+        patient_is_file=manifest.patient_is_file,
+        level=level,
+        precision=resolve_policy(fit.optimizer.precision),
+        seed=fit.seed,
+        versions=installed_versions(TRACKED),
+        git_revision=_git_revision(),
+    )
+
+
+def is_finished(folder: Path, run: Run, *, overwrite: bool) -> bool:
+    """Return whether `folder` holds this very run, finished; clear it if it is to be overwritten.
+
+    Raises:
+        RunError: It holds something else.
+    """
+    if overwrite and (folder / RUN).exists():
+        shutil.rmtree(folder)
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    if not (folder / RUN).exists():
+        raise RunError(f"{folder}: not empty and no run folder; choose another --out")
+    if read_run(folder).fingerprint != run.fingerprint:
+        raise RunError(
+            f"{folder}: holds a run with other settings or data; choose another --out, or start anew with --overwrite"
+        )
+    return (folder / METRICS).exists()
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write `run.json`."""
+    write_json(folder / RUN, run.model_dump(mode="json"))
+
+
+def read_run(folder: Path) -> Run:
+    """Read `run.json`.
+
+    Raises:
+        RunError: There is none, or it cannot be understood.
+    """
+    try:
+        return Run.model_validate_json((folder / RUN).read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(f"{folder}: no run folder; expected one that `tune` or `fit` wrote") from error
+    except ValidationError as error:
+        raise RunError(f"{folder / RUN}: damaged, or written by another version of bcdx") from error
+
+
+def read_finished(folder: Path) -> tuple[Run, dict[str, Any]]:
+    """Return a finished run and its calibration (thresholds per level).
+
+    Raises:
+        RunError: The run is missing or unfinished.
+    """
+    run = read_run(folder)
+    missing = [name for name in (MODEL, CALIBRATION, METRICS) if not (folder / name).exists()]
+    if missing:
+        raise RunError(f"{folder}: the run is not finished ({', '.join(missing)} missing); run the same command again")
+    return run, json.loads((folder / CALIBRATION).read_text())
+
+
+def _fingerprint(verb: str, settings: dict[str, Any], data_hash: str) -> str:
+    kept = {name: value for name, value in settings.items() if name not in NOT_IDENTITY}
+    text = json.dumps([verb, kept, data_hash], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _git_revision() -> str | None:
+    """Return the revision of the working directory's repository, if there is one."""
+    command: Sequence[str] = ("git", "rev-parse", "HEAD")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,52 @@
+"""Statistics that a model takes from its training images before the first step."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bcdx.learning.network import FEATURE_NORM, FEATURES
+
+BATCHNORM_IMAGES = 128
+
+
+def adapt(model: keras.Model, images: tf.data.Dataset, *, weights: str) -> None:
+    """Fit the model's normalisations to the training images, in place.
+
+    With random weights the moving statistics of every BatchNormalization are those of its own input; then `feature_norm`
+    takes mean and variance of the features of the initial body.
+
+    Args:
+        model: As `network.build_model` returns it, not compiled yet.
+        images: Batches of plain training images in [0, 1].
+        weights: The setting; "random" has no statistics of its own.
+    """
+    body = keras.Model(model.inputs, model.get_layer(FEATURES).output)
+    if weights == "random":
+        _set_batchnorm(body, images)
+    features = [np.asarray(body(batch, training=False)) for batch in images]
+    model.get_layer(FEATURE_NORM).adapt(np.concatenate(features))
+
+
+def _set_batchnorm(body: keras.Model, images: tf.data.Dataset) -> None:
+    """Set all moving statistics in one pass.
+
+    In training mode a layer normalises by its batch, so each sees inputs that those before it have normalised; with
+    momentum 0 the moving statistics become the batch's own.
+    """
+    layers = [layer for layer in body.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    settings = [(layer.momentum, layer.trainable) for layer in layers]
+    for layer in layers:
+        layer.momentum, layer.trainable = 0.0, True
+    sample = tf.concat(list(islice(images, _batches_for(images))), axis=0)[:BATCHNORM_IMAGES]
+    body(sample, training=True)
+    for layer, (momentum, trainable) in zip(layers, settings, strict=True):
+        layer.momentum, layer.trainable = momentum, trainable
+
+
+def _batches_for(images: tf.data.Dataset) -> int:
+    size = int(next(iter(images)).shape[0])
+    return -(-BATCHNORM_IMAGES // size)

@@ -1,0 +1,112 @@
+"""One monitored training on the training split, scored on validation: what a trial of the search is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from bcdx.config import Fit
+from bcdx.evidence.metrics import Cases, roc_auc
+from bcdx.learning import monitoring
+from bcdx.learning.data import Data
+from bcdx.learning.prediction import predict
+from bcdx.learning.progress import State
+from bcdx.learning.training import Plan, Score, train
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The fit that goes on to be the run's model.
+
+    Attributes:
+        trial: Its name.
+        fit: Its settings.
+        state: What it reached.
+        progress: Folder of its best weights.
+    """
+
+    trial: str
+    fit: Fit
+    state: State
+    progress: Path
+
+
+def fit_alone(fit: Fit, data: Data, level: str, folder: Path) -> Selected:
+    """Train the one set of hyperparameters that `fit` holds."""
+    progress = folder / "progress"
+    state = train_trial(fit, data, level, (progress, folder / "logs" / "fit"))
+    return Selected("fit", fit, state, progress)
+
+
+def train_trial(fit: Fit, data: Data, level: str, folders: tuple[Path, Path], epochs: int | None = None) -> State:
+    """Train on the training split, watched by TensorBoard; return what was reached.
+
+    Args:
+        fit: All hyperparameters.
+        data: The shards.
+        level: Of the validation AUC.
+        folders: For the progress and for TensorBoard's log.
+        epochs: Epochs of the schedule to run; None: all.
+    """
+    progress, logs = folders
+    plan = Plan(fit, ("train",), epochs or fit.optimizer.epochs, score=validation_score(fit, data, level))
+    model, state = train(plan, data, progress, [monitoring.watch_training(logs)])
+    del model
+    values = varied(fit)
+    monitoring.record_hyperparameters(logs, logs.name, values, state.best)
+    logger.info(
+        "%s: %s -> validation AUC %.4f (%s level), epoch %d",
+        logs.name,
+        _spell(values),
+        state.best,
+        level,
+        state.best_epoch,
+    )
+    return state
+
+
+def validation_score(fit: Fit, data: Data, level: str) -> Score:
+    """Return a function model -> validation ROC AUC at `level`."""
+    table = data.table(("validation",))
+    images = data.plain_images(("validation",), fit.stream.batch_size)
+    positive = data.manifest.classes.index(data.manifest.positive)
+
+    def score(model: keras.Model) -> float:
+        cases = Cases(
+            predict(model, images), table.label, table.patient, table.laterality, positive, fit.objective.top_slices
+        )
+        found = cases.at_level(level)
+        return float("nan") if found is None else roc_auc(found[0], found[1], positive)
+
+    return score
+
+
+def show_augmentation(fit: Fit, data: Data, logs: Path) -> None:
+    """Write one batch of augmented training samples, as the network will see them, to TensorBoard."""
+    epoch = min(1, fit.stream.views - 1)
+    batch, _ = next(iter(data.training(fit, ("train",), epochs=range(epoch, epoch + 1))))
+    monitoring.show_images(logs, {"augmented_training_samples": monitoring.tile_images(np.asarray(batch))})
+
+
+def varied(fit: Fit) -> dict[str, Any]:
+    """Return the hyperparameters that a search may vary."""
+    return {
+        "depth": fit.network.depth,
+        "learning_rate": fit.optimizer.learning_rate,
+        "dropout": fit.network.dropout,
+        "weight_decay": fit.optimizer.weight_decay,
+        "strength": fit.augment.strength,
+    }
+
+
+def _spell(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )

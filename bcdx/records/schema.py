@@ -1,0 +1,67 @@
+"""One sample as one `tf.train.Example`, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from bcdx.records.staging import Entry
+
+FEATURES = {
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "shape": tf.io.FixedLenFeature([3], tf.int64),
+    "label": tf.io.FixedLenFeature([], tf.int64),
+    "patient": tf.io.FixedLenFeature([], tf.string),
+    "study": tf.io.FixedLenFeature([], tf.string),
+    "sample": tf.io.FixedLenFeature([], tf.string),
+    "sample_seed": tf.io.FixedLenFeature([], tf.int64),
+    "laterality": tf.io.FixedLenFeature([], tf.string),
+    "plane": tf.io.FixedLenFeature([], tf.string),
+    "scanner": tf.io.FixedLenFeature([], tf.string),
+    "site": tf.io.FixedLenFeature([], tf.string),
+    "slice_index": tf.io.FixedLenFeature([], tf.int64),
+    "spacing_mm": tf.io.FixedLenFeature([2], tf.float32),
+}
+"""`image` is raw little-endian uint16, height x width x channels."""
+
+
+def encode(entry: Entry, image: bytes, sample_seed: int) -> bytes:
+    """Return the serialized record; the same input gives the same bytes."""
+    values: dict[str, Any] = {
+        "image": image,
+        "shape": list(entry.shape),
+        "label": entry.label,
+        "sample_seed": sample_seed,
+        "slice_index": entry.slice_index,
+        "spacing_mm": list(entry.spacing_mm),
+    }
+    for name in ("patient", "study", "sample", "laterality", "plane", "scanner", "site"):
+        values[name] = getattr(entry, name).encode()
+    features = tf.train.Features(feature={name: _feature(name, values[name]) for name in FEATURES})
+    serialized: bytes = tf.train.Example(features=features).SerializeToString(deterministic=True)
+    return serialized
+
+
+def decode(serialized: tf.Tensor, shape: tuple[int, int, int]) -> dict[str, tf.Tensor]:
+    """Return a record's features; `image` as uint16 of the manifest's image shape."""
+    record = tf.io.parse_single_example(serialized, FEATURES)
+    pixels = tf.io.decode_raw(record["image"], tf.uint16, little_endian=True)
+    return {**record, "image": tf.reshape(pixels, shape)}
+
+
+def decode_facts(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return a record's features without the image."""
+    wanted = {name: kind for name, kind in FEATURES.items() if name != "image"}
+    record: dict[str, tf.Tensor] = tf.io.parse_single_example(serialized, wanted)
+    return record
+
+
+def _feature(name: str, value: Any) -> tf.train.Feature:
+    values = value if isinstance(value, list) else [value]
+    kind = FEATURES[name].dtype
+    if kind == tf.string:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+    if kind == tf.float32:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
