@@ -37,6 +37,14 @@ def _describe_level(entries: Mapping[str, Any]) -> list[str]:
         if entry["value"] is None:
             lines.append(f"  {NAMES[name]:<36} undefined: {entry['reason']}")
             continue
-        interval = "no interval" if entry["low"] is None else f"{entry['low']:.3f} to {entry['high']:.3f}"
+        interval = _describe_interval(entry)
         lines.append(f"  {NAMES[name]:<36} {entry['value']:.3f}  ({interval}; n = {entry['n']})")
     return lines
+
+
+def _describe_interval(entry: Mapping[str, Any]) -> str:
+    if entry["low"] is None:
+        return "no interval"
+    if entry["low"] == entry["high"]:
+        return "no spread in resamples: too few units to bound it"
+    return f"{entry['low']:.3f} to {entry['high']:.3f}"

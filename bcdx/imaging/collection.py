@@ -169,9 +169,7 @@ def _list_files(paths: Sequence[Path], dataset: Dataset) -> Iterator[tuple[str, 
                 yield str(path), name.as_posix()
 
 
-def _read_all(
-    names: Mapping[str, str], door: _Door, executor: Executor | None
-) -> tuple[list[Frame], list[Exclusion]]:
+def _read_all(names: Mapping[str, str], door: _Door, executor: Executor | None) -> tuple[list[Frame], list[Exclusion]]:
     """Read every file; frames come back by sample code (a copy's has a number), so that no listing order shows."""
     pairs = sorted(names.items(), key=lambda pair: pair[1])
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
@@ -292,9 +290,7 @@ def _group(
     return kept, exclusions
 
 
-def _name_classes(
-    dataset: Dataset, labels: Mapping[str, str], groups: Iterable[Sequence[Frame]]
-) -> tuple[str, ...]:
+def _name_classes(dataset: Dataset, labels: Mapping[str, str], groups: Iterable[Sequence[Frame]]) -> tuple[str, ...]:
     found = sorted({labels[group[0].sample] for group in groups})
     if len(found) < 2:
         raise LabelError(f"every usable image is labelled {found[0]!r}; at least two classes are needed")
@@ -315,9 +311,7 @@ def _make_studies(
         name = labels.get(group[0].sample)
         label = -1 if name is None else classes.index(name)
         studies.setdefault(group[0].study, []).append(Item(group, label, ranks[group[0].sample]))
-    return tuple(
-        Study(key, tuple(sorted(studies[key], key=lambda item: item.key))) for key in sorted(studies)
-    )
+    return tuple(Study(key, tuple(sorted(studies[key], key=lambda item: item.key))) for key in sorted(studies))
 
 
 def _rank_slices(groups: Sequence[tuple[Frame, ...]]) -> dict[str, int]:

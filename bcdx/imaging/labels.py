@@ -149,9 +149,7 @@ def _parse_csv(text: str) -> list[Row]:
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, restval="")
-    return [
-        {(name or "").strip(): (value or "") for name, value in row.items() if name is not None} for row in reader
-    ]
+    return [{(name or "").strip(): (value or "") for name, value in row.items() if name is not None} for row in reader]
 
 
 def _find_column(path: Path, columns: Iterable[str], wanted: Iterable[str]) -> str:

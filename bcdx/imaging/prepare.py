@@ -93,12 +93,8 @@ def _find_ranges(read: Sequence[Read], dataset: Dataset) -> dict[str, tuple[floa
     }
 
 
-def _make_sample(
-    item: Item, slices: Sequence[Slice], pairs: Sequence[tuple[float, float]], size: int
-) -> Sample:
-    squares = [
-        fit_square(to_unit_range(one, low, high), size) for one, (low, high) in zip(slices, pairs, strict=True)
-    ]
+def _make_sample(item: Item, slices: Sequence[Slice], pairs: Sequence[tuple[float, float]], size: int) -> Sample:
+    squares = [fit_square(to_unit_range(one, low, high), size) for one, (low, high) in zip(slices, pairs, strict=True)]
     frame, scale = item.frames[0], squares[0][1]
     return Sample(
         image=quantise(np.stack([square for square, _ in squares], axis=-1)),

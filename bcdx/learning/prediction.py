@@ -26,8 +26,7 @@ def predict(model: keras.Model, images: tf.data.Dataset, *, views: int = 1) -> N
 
 
 def _predict_plain(model: keras.Model, images: tf.data.Dataset) -> NDArray[np.float64]:
-    batches = [np.asarray(model.predict_on_batch(batch), np.float64) for batch in images]
-    scores = np.concatenate(batches)
+    scores = np.asarray(model.predict(images, verbose=0), np.float64)
     if scores.shape[1] == 1:
         scores = np.concatenate([1.0 - scores, scores], axis=1)
     return scores

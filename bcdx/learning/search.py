@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import keras_tuner
 
 from bcdx.config import Search, Space, Tune
@@ -104,9 +103,8 @@ class TrialRunner(keras_tuner.Tuner):
         if seconds is not None and self.oracle.trials and time.monotonic() - self._began > seconds:
             self.oracle.max_trials = len(self.oracle.trials)
 
-    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def run_trial(self, trial: Any, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Train one trial and return its best validation figure."""
-        keras.backend.clear_session()
         values = trial.hyperparameters.values
         folder = self._progress_folder(trial.trial_id)
         self._continue_from(values.get("tuner/trial_id"), folder)

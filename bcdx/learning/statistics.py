@@ -16,8 +16,8 @@ BATCHNORM_IMAGES = 128
 def adapt(model: keras.Model, images: tf.data.Dataset, *, weights: str) -> None:
     """Fit the model's normalisations to the training images, in place.
 
-    With random weights the moving statistics of every BatchNormalization are those of its own input; then `feature_norm`
-    takes mean and variance of the features of the initial body.
+    With random weights the moving statistics of every BatchNormalization are those of its own input; then
+    `feature_norm` takes mean and variance of the features of the initial body.
 
     Args:
         model: As `network.build_model` returns it, not compiled yet.

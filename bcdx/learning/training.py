@@ -48,6 +48,7 @@ def train(plan: Plan, data: Data, folder: Path, callbacks: Sequence[Any] = ()) -
         The model with its best weights (the last ones where there is no score), and the fit's state.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    forget_earlier_models()
     model = build_compiled(plan.fit, data, plan.splits)
     state = restore(model, folder)
     if state.epochs < plan.epochs and not state.stopped:
@@ -61,6 +62,17 @@ def load_best(fit: Fit, data: Data, folder: Path) -> keras.Model:
     model = _build(fit, data)
     model.load_weights(folder / read_state(folder).best_weights)
     return model
+
+
+def forget_earlier_models() -> None:
+    """Start Keras's counters of layer names anew, keeping the dtype policy.
+
+    Names decide the order in which TensorFlow adds up gradients: with them a second fit in one process differs from the
+    first by rounding, which training then amplifies. It also frees what earlier trials left behind.
+    """
+    policy = keras.config.dtype_policy()
+    keras.backend.clear_session()
+    keras.config.set_dtype_policy(policy)
 
 
 def build_compiled(fit: Fit, data: Data, splits: tuple[str, ...]) -> keras.Model:
@@ -141,6 +153,7 @@ def _run_epochs(model: keras.Model, plan: Plan, data: Data, folder: Path, callba
         steps_per_epoch=data.steps(plan.splits, fit.stream.batch_size),
         callbacks=[TrainingFacts(wait), progress, *callbacks],  # each reads what those before it wrote
         class_weight=weights,
+        shuffle=False,  # the stream has its own order
         verbose=0,
     )
     return progress.state

@@ -36,6 +36,7 @@ def check_leakage(entries: Sequence[Entry], splits: Mapping[str, str]) -> None:
     """Raise unless every patient, study and image stands in one split only.
 
     Args:
+        entries: All samples.
         splits: Split digest -> split.
 
     Raises:

@@ -46,8 +46,11 @@ def shard_paths(folder: Path, manifest: Manifest, splits: Sequence[str]) -> list
 def open_records(folder: Path, manifest: Manifest, splits: Sequence[str]) -> tf.data.Dataset:
     """Return decoded records, one at a time in stored order; `schema.FEATURES` lists what each holds."""
     shape = manifest.image_shape
-    return tf.data.TFRecordDataset(shard_paths(folder, manifest, splits)).map(
-        lambda serialized: schema.decode(serialized, shape), num_parallel_calls=tf.data.AUTOTUNE
+    samples = sum(manifest.splits[name].samples for name in splits)
+    return (
+        tf.data.TFRecordDataset(shard_paths(folder, manifest, splits))
+        .map(lambda serialized: schema.decode(serialized, shape), num_parallel_calls=tf.data.AUTOTUNE)
+        .apply(tf.data.experimental.assert_cardinality(samples))
     )
 
 
@@ -61,7 +64,9 @@ def read_table(folder: Path, manifest: Manifest, splits: Sequence[str]) -> Table
     try:
         batches = list(dataset.as_numpy_iterator())
     except tf.errors.OpError as error:
-        raise RecordsError(f"{folder}: a shard of {', '.join(splits)} is damaged; shard again with --overwrite") from error
+        raise RecordsError(
+            f"{folder}: a shard of {', '.join(splits)} is damaged; shard again with --overwrite"
+        ) from error
     columns: dict[str, Any] = {}
     for name in TEXTS:
         values = np.concatenate([batch[name] for batch in batches]) if batches else np.empty(0, object)

@@ -50,6 +50,9 @@ def stage_studies(
     """Prepare all studies in parallel; what a killed run left in `folder` is taken over.
 
     Args:
+        studies: What to prepare.
+        prepare: Turns a study into samples.
+        folder: Where they are kept.
         executor: Runs one task a study; tasks may run twice.
         tick: Called with 1 after each study.
     """
@@ -151,18 +154,14 @@ def write_shard(shard: PlannedShard, *, staging: Path, out: Path) -> Shard:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file.read())
-    return Shard(
-        name=shard.name, sha256=digest.hexdigest(), bytes=path.stat().st_size, samples=len(shard.records)
-    )
+    return Shard(name=shard.name, sha256=digest.hexdigest(), bytes=path.stat().st_size, samples=len(shard.records))
 
 
 def describe_split(shards: Sequence[PlannedShard], written: Sequence[Shard], classes: Sequence[str]) -> SplitFacts:
     """Return the manifest's facts of one split."""
     entries = [entry for shard in shards for entry, _ in shard.records]
     samples = {name: sum(one.label == index for one in entries) for index, name in enumerate(classes)}
-    patients = {
-        name: len({one.patient for one in entries if one.label == index}) for index, name in enumerate(classes)
-    }
+    patients = {name: len({one.patient for one in entries if one.label == index}) for index, name in enumerate(classes)}
     return SplitFacts(
         shards=tuple(written),
         samples=len(entries),

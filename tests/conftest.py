@@ -1,0 +1,99 @@
+"""What all tests share: a private key and private folders of their own, and the way to the real images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep keys and indexes of the tests away from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BCDX_PSEUDONYM_KEY", "a key for tests")
+        for name in ("CONFIG", "STATE", "CACHE"):
+            patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(name.lower())))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images: $BCDX_DATA, else ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("BCDX_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real images: BCDX_DATA is not set and ../shared/data is missing")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of a small phantom: 36 patients, one slice of each breast, 75 px."""
+    from bcdx.config import Dataset, Phantom
+    from bcdx.shard import write_records
+
+    out = tmp_path_factory.mktemp("records") / "small"
+    phantom = Phantom(patients=36, slices_per_breast=1, size=75)
+    write_records(Dataset(out=str(out), size=75, phantom=phantom, min_shards=2, workers=1))
+    return out
+
+
+CANARIES = {
+    "PatientName": "CANARYNAME^ANNA",
+    "PatientBirthDate": "19010203",
+    "StudyDate": "19310405",
+    "InstitutionName": "CANARYCLINIC",
+    "StudyDescription": "CANARYSTUDY",
+    "AccessionNumber": "CANARYACC",
+}
+"""Identifiers planted in every file of the small collection; `CANARYID` and the UIDs' root `1.2.77777` come on top."""
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of DICOM files with planted identifiers, its label table, and the recipe `small.toml` beside it."""
+    import pydicom
+
+    from bcdx.config import Phantom
+    from bcdx.imaging.phantom import write_phantom
+
+    home = tmp_path_factory.mktemp("CANARYPATH")
+    write_phantom(home / "dicom", Phantom(patients=36, slices_per_breast=1, size=75))
+    for path in (home / "dicom").rglob("*.dcm"):
+        ds = pydicom.dcmread(path)
+        for keyword, value in CANARIES.items():
+            setattr(ds, keyword, value)
+        ds.PatientID = f"CANARYID-{ds.PatientID}"
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+            setattr(ds, keyword, f"1.2.77777.{ds[keyword].value.split('.')[-1][:40]}")
+        ds.save_as(path)
+    (home / "small.toml").write_text(
+        'source = "$BCDX_TEST_SOURCE"\nsize = 75\nmin_shards = 2\n[labels]\nfile = "labels.csv"\n'
+    )
+    (home / "search.toml").write_text(
+        'dataset = "small.toml"\n[optimizer]\nepochs = 2\n[search]\ntrials = 2\n[space]\ndepth = ["none/mixed0"]\n'
+    )
+    os.environ["BCDX_TEST_SOURCE"] = str(home / "dicom")
+    return home
+
+
+@pytest.fixture(scope="session")
+def finished_run(collection: Path) -> Path:
+    """The run folder of a search of two trials on the small collection, made by the command."""
+    done = run_command("tune", str(collection / "search.toml"))
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    (collection / "said.txt").write_text(done.stdout + done.stderr)
+    return collection / "search"
+
+
+def run_command(verb: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `python -m bcdx.VERB` as a user would."""
+    command = [sys.executable, "-m", f"bcdx.{verb}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=500)

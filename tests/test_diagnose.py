@@ -1,0 +1,102 @@
+"""Claims about a finished run's word on new files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bcdx import config
+from bcdx.diagnose import diagnose_studies
+from bcdx.errors import BcdxError, RunError
+
+
+@pytest.fixture(scope="module")
+def diagnosis(finished_run: Path, collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The diagnosis of three patients' folders."""
+    out = tmp_path_factory.mktemp("diagnosis") / "out"
+    paths = tuple(str(path) for path in sorted((collection / "dicom").iterdir())[:3])
+    result = diagnose_studies(config.Diagnose(run=str(finished_run), paths=paths, out=str(out)))
+    return json.loads((out / "diagnosis.json").read_text()), result, (out / "diagnosis.json").read_text()
+
+
+def test_diagnosis_gives_each_slice_breast_and_patient_a_probability(diagnosis: Any) -> None:
+    """Three patients, two breasts and two slices each."""
+    content, _, _ = diagnosis
+    assert [len(patient["breasts"]) for patient in content["patients"]] == [2, 2, 2]
+    assert [len(patient["slices"]) for patient in content["patients"]] == [2, 2, 2]
+    assert all(0.0 <= one["probability"] <= 1.0 for patient in content["patients"] for one in patient["slices"])
+
+
+def test_diagnosis_averages_the_highest_slices(diagnosis: Any) -> None:
+    """With two slices and three asked for, a patient's probability is the mean of both."""
+    content, _, _ = diagnosis
+    for patient in content["patients"]:
+        expected = np.mean([one["probability"] for one in patient["slices"]])
+        assert expected == pytest.approx(patient["probability"], abs=2e-6)
+        assert patient["slices_averaged"] == 2
+
+
+def test_diagnosis_equals_what_the_test_said_of_the_same_images(diagnosis: Any, finished_run: Path) -> None:
+    """A file goes the same way to the model whether it comes as a shard or as it is."""
+    content, _, _ = diagnosis
+    lines = (finished_run / "predictions.csv").read_text().splitlines()[1:]
+    tested = {line.split(",")[0]: float(line.split(",")[4]) for line in lines}
+    seen = {one["sample"]: one["probability"] for patient in content["patients"] for one in patient["slices"]}
+    shared = set(tested) & set(seen)
+    for sample in shared:
+        assert tested[sample] == pytest.approx(seen[sample], abs=1e-3)
+
+
+def test_diagnosis_holds_no_identifier_but_fingerprints(diagnosis: Any) -> None:
+    """Names, UIDs, dates and paths stay out; model and data can be told again."""
+    content, _, text = diagnosis
+    assert not [canary for canary in ("CANARY", "1.2.77777", "19310405") if canary in text]
+    assert len(content["model"]["sha256"]) == len(content["data"]["pixels_sha256"]) == 64
+
+
+def test_diagnosis_table_names_files_and_says_research_use(diagnosis: Any) -> None:
+    """The terminal, unlike the file, names what it speaks of."""
+    _, result, _ = diagnosis
+    assert "0001.dcm" in result.summary()
+    assert "Research use only" in result.summary()
+
+
+def test_diagnose_goes_on_past_files_that_it_cannot_read(finished_run: Path, collection: Path, tmp_path: Path) -> None:
+    """A broken file is listed with its reason; the others are answered."""
+    (tmp_path / "broken.dcm").write_bytes(b"")
+    one = next((collection / "dicom").rglob("*.dcm"))
+    settings = config.Diagnose(
+        run=str(finished_run), paths=(str(one), str(tmp_path / "broken.dcm")), out=str(tmp_path / "out")
+    )
+    content = diagnose_studies(settings).content
+    assert [left["reason"] for left in content["exclusions"]] == ["empty file"]
+    assert len(content["patients"]) == 1
+
+
+def test_diagnose_of_nothing_usable_is_one_error_and_no_folder(finished_run: Path, tmp_path: Path) -> None:
+    """The message counts the reasons."""
+    (tmp_path / "notes.txt").write_text("no image")
+    settings = config.Diagnose(run=str(finished_run), paths=(str(tmp_path / "notes.txt"),), out=str(tmp_path / "out"))
+    with pytest.raises(BcdxError, match="not an image of a kind that is read"):
+        diagnose_studies(settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_diagnose_takes_a_plain_image_as_a_patient_of_its_own(finished_run: Path, tmp_path: Path) -> None:
+    """A PNG has no patient; asking what the model says of it needs none."""
+    image = np.random.default_rng(0).integers(0, 255, (90, 80), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "one.png")
+    settings = config.Diagnose(run=str(finished_run), paths=(str(tmp_path / "one.png"),), out=str(tmp_path / "out"))
+    patient = diagnose_studies(settings).content["patients"][0]
+    assert patient["breasts"] == []
+
+
+def test_diagnose_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    """One line names the folder."""
+    with pytest.raises(RunError, match="no run folder"):
+        diagnose_studies(config.Diagnose(run=str(tmp_path), paths=(str(tmp_path),), out=str(tmp_path / "out")))

@@ -1,0 +1,57 @@
+"""Claims about scoring a finished run on shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bcdx import config
+from bcdx._recipes import load_recipe
+from bcdx.errors import RecordsError, RunError
+from bcdx.evaluate import evaluate_run
+from bcdx.shard import write_records
+
+
+def test_evaluate_repeats_the_runs_own_test(finished_run: Path, tmp_path: Path) -> None:
+    """The saved model on the run's own shards gives the run's own figures."""
+    evaluate_run(config.Evaluate(run=str(finished_run), out=str(tmp_path / "again")))
+    expected = json.loads((finished_run / "metrics.json").read_text())
+    actual = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert expected["slice"]["auc"]["value"] == pytest.approx(actual["slice"]["auc"]["value"], abs=1e-6)
+    assert "overlap_warning" not in actual
+
+
+def test_evaluate_scores_an_external_set_and_names_patients_it_learned_from(
+    finished_run: Path, collection: Path, tmp_path: Path
+) -> None:
+    """A collection that is all test is legal; patients known from training are counted in the metrics."""
+    split = config.Split(test=1.0, validation=0.0)
+    dataset = load_recipe(collection / "small.toml", config.Dataset)
+    dataset = dataset.model_copy(update={"out": str(tmp_path / "external"), "split": split})
+    manifest = write_records(dataset)
+    assert manifest.splits["train"].samples == manifest.splits["validation"].samples == 0
+
+    records, out = str(tmp_path / "external"), str(tmp_path / "out")
+    evaluate_run(config.Evaluate(run=str(finished_run), records=records, out=out))
+
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["slice"]["auc"]["n"] == 72
+    known = len(json.loads((finished_run / "run.json").read_text())["learned_patients"])
+    assert metrics["overlap_warning"].startswith(f"{known} of 36 patients")
+
+
+def test_evaluate_refuses_images_of_another_shape(finished_run: Path, records: Path, tmp_path: Path) -> None:
+    """Shards of another size do not fit the model, and the message says what to do."""
+    out = tmp_path / "records"
+    write_records(config.Dataset(out=str(out), size=80, phantom=config.Phantom(patients=12, size=75), workers=1))
+    with pytest.raises(RecordsError, match="shard again with the run's size"):
+        evaluate_run(config.Evaluate(run=str(finished_run), records=str(out), out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    """One line names the folder and what was expected."""
+    with pytest.raises(RunError, match="no run folder"):
+        evaluate_run(config.Evaluate(run=str(tmp_path), out=str(tmp_path / "out")))

@@ -1,0 +1,158 @@
+"""Claims about the main job, on a run that the command itself made."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcdx import config
+from bcdx._recipes import load_recipe
+from bcdx.errors import RunError
+from bcdx.records.manifest import read_manifest
+from bcdx.tune import search_models
+
+CANARIES = ("CANARY", "19010203", "19310405", "1.2.77777")
+
+
+def test_run_folder_is_whole_and_holds_exactly_one_metrics_file(finished_run: Path) -> None:
+    """What ARCHITECTURE.md lists is there, once."""
+    expected = {
+        "run.json", "trials", "logs", "best.toml", "model.keras", "calibration.json", "predictions.csv", "metrics.json",
+    }  # fmt: skip
+    assert expected == {path.name for path in finished_run.iterdir()}
+    assert [finished_run / "metrics.json"] == list(finished_run.rglob("metrics.json"))
+
+
+def test_metrics_have_value_interval_and_n_at_each_level(finished_run: Path) -> None:
+    """Each figure stands with its interval, or null with a reason."""
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert metrics["split"] == "test"
+    for level in ("slice", "breast", "patient"):
+        for entry in metrics[level].values():
+            assert {"value", "low", "high", "n"} <= set(entry)
+            assert (entry["value"] is None) == ("reason" in entry)
+    assert 0.0 <= metrics["patient"]["auc"]["low"] <= metrics["patient"]["auc"]["high"] <= 1.0
+
+
+def test_predictions_cover_the_test_split_and_nothing_else(finished_run: Path, collection: Path) -> None:
+    """One row a test sample, with a probability."""
+    rows = list(csv.DictReader((finished_run / "predictions.csv").open()))
+    manifest = read_manifest(collection / "small")
+    assert len(rows) == manifest.splits["test"].samples
+    assert all(0.0 <= float(row["probability"]) <= 1.0 for row in rows)
+    learned = set(json.loads((finished_run / "run.json").read_text())["learned_patients"])
+    assert not learned & {row["patient"] for row in rows}
+
+
+def test_best_recipe_is_valid_for_fit_and_holds_the_winner(finished_run: Path) -> None:
+    """`best.toml` can be given to `fit` as it is."""
+    fit = load_recipe(finished_run / "best.toml", config.Fit)
+    selection = json.loads((finished_run / "run.json").read_text())["selection"]
+    assert fit.optimizer.learning_rate == selection["learning_rate"]
+    assert fit.network.depth == selection["depth"]
+
+
+def test_finished_run_is_left_alone(finished_run: Path, collection: Path) -> None:
+    """The same command again reads what is there and writes nothing."""
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    outcome = search_models(load_recipe(collection / "search.toml", config.Tune))
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    assert outcome.metrics == json.loads((finished_run / "metrics.json").read_text())
+
+
+def test_folder_of_another_configuration_is_refused(finished_run: Path, collection: Path) -> None:
+    """Another seed is another run: nothing is resumed silently."""
+    settings = load_recipe(collection / "search.toml", config.Tune).model_copy(update={"seed": 7})
+    with pytest.raises(RunError, match="other settings or data"):
+        search_models(settings)
+
+
+def test_no_identifier_in_any_file_of_shards_or_run(finished_run: Path, collection: Path) -> None:
+    """Planted names, dates, UIDs and paths are in no file that `shard` and `tune` wrote."""
+    for folder in (collection / "small", finished_run):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                assert not [canary for canary in CANARIES if canary.encode() in content], path.name
+
+
+def test_run_keeps_variables_unexpanded_and_paths_relative(finished_run: Path) -> None:
+    """A run folder can be moved and published: it names its data as the recipe did."""
+    run = json.loads((finished_run / "run.json").read_text())
+    assert (run["settings"]["dataset"], run["records"]) == ("../small.toml", "../small")
+
+
+def test_terminal_gives_patients_first_and_says_research_use(finished_run: Path, collection: Path) -> None:
+    """The table names its level beside the figures, and what the software is not for."""
+    said = (collection / "said.txt").read_text()
+    assert said.index("per patient") < said.index("per sample")
+    assert "research use only" in said
+
+
+@pytest.fixture(scope="module")
+def board(finished_run: Path) -> Iterator[str]:
+    """Address of a real TensorBoard over the run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(finished_run), "--port", str(port)]
+    server = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}/data"
+    try:
+        _wait_for(address)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(240):
+        try:
+            if "logs/test" in " ".join(_ask(f"{address}/runs")):
+                return
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.5)
+    raise TimeoutError("TensorBoard did not list the runs")
+
+
+def _ask(address: str, question: Any = None) -> Any:
+    body = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(address, data=body, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_tensorboard_lists_scalars_per_trial(board: str) -> None:
+    """Loss, learning rate and input wait on training; AUC on validation."""
+    tags = _ask(f"{board}/plugin/scalars/tags")
+    assert {"epoch_loss", "epoch_learning_rate", "epoch_input_wait_share"} <= set(tags["logs/trial-0/train"])
+    assert {"epoch_auc"} <= set(tags["logs/trial-1/validation"])
+
+
+def test_tensorboard_shows_samples_and_test_figures(board: str) -> None:
+    """Augmented samples at the start, precision-recall and confusion at the end."""
+    tags = _ask(f"{board}/plugin/images/tags")
+    assert set(tags["logs/samples"]) == {"augmented_training_samples"}
+    assert set(tags["logs/test"]) == {"precision_recall", "confusion"}
+
+
+def test_tensorboard_has_a_session_group_per_trial(board: str) -> None:
+    """HParams lists both trials with their learning rates and validation AUC."""
+    question = {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN"], "startIndex": 0, "sliceSize": 10}
+    groups = _ask(f"{board}/plugin/hparams/session_groups", question)["sessionGroups"]
+    assert {group["name"] for group in groups} == {"trial-0", "trial-1"}
+    assert {group["hparams"]["learning_rate"] for group in groups} == {0.001, 0.003}
+    assert all(0.0 <= group["metricValues"][0]["value"] <= 1.0 for group in groups)
