@@ -135,10 +135,17 @@ def _parse(kind: type[config.Settings], default: Any, words: list[str], **texts:
 
 
 def _unbox(text: str) -> str:
-    """Return the message inside tyro's drawn box as one line."""
-    inner = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
-    rule = next((index for index, line in enumerate(inner) if line.startswith("─")), len(inner))
-    message = re.sub(r"\s+", " ", " ".join(inner[:rule])).strip()
+    """Return the message inside tyro's box as one line; without a UTF-8 terminal the box is drawn with blanks."""
+    drawn = "│" in text
+    parts: list[list[str]] = [[]]
+    for line in text.splitlines():
+        inner = line.strip("│╭╮╰╯ ")
+        if inner and set(inner) <= {"─", "-"}:
+            parts.append([])
+        elif not line.startswith(("╭", "╰")):
+            parts[-1].append(inner)
+    block = parts[0] if drawn or len(parts) == 1 else parts[1]
+    message = re.sub(r"\s+", " ", " ".join(block)).strip()
     noise = r" \[type=[^]]*\]| For further information visit \S+|\d+ validation errors? for \w+ |Value error, "
     message = re.sub(noise, "", message)
     return f"{message} (see --help)" if message else "the flags could not be read (see --help)"

@@ -106,7 +106,7 @@ def _read_toml(recipe: Path) -> dict[str, Any]:
 
 
 def _from_recipe(text: str, folder: Path) -> str:
-    if text in KEYWORDS or text.startswith(("$", "~")) or os.path.isabs(text):
+    if text in KEYWORDS or text.startswith(("$", "~")) or Path(text).is_absolute():
         return text
     return os.path.normpath(folder / text)
 

@@ -55,10 +55,7 @@ def evaluate_run(settings: Evaluate) -> Outcome:
 
 
 def _output_folder(settings: Evaluate, run: Path, records: Path) -> Path:
-    if settings.out is not None:
-        out = expand_path(settings.out)
-    else:
-        out = run.parent / f"{run.name}-on-{records.name}"
+    out = expand_path(settings.out or str(run.parent / f"{run.name}-on-{records.name}"))
     if out.exists() and any(out.iterdir()) and not settings.overwrite:
         raise RunError(f"{out}: not empty; choose another --out or give --overwrite")
     return out

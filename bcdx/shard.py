@@ -151,7 +151,7 @@ def _stage_with_retry(found: Collection, prepare: Prepare, staging: Path, worker
         try:
             with _workers(workers) as executor, _progress(len(found.studies)) as tick:
                 return stage_studies(found.studies, prepare, staging, executor=executor, tick=tick)
-        except BrokenProcessPool as error:  # noqa: PERF203  # twice at most
+        except BrokenProcessPool as error:
             if last_try:
                 raise BcdxError("a worker was killed twice, for want of memory perhaps; try --workers 1") from error
             logger.warning("a worker was killed; going on with new ones")

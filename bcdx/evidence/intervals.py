@@ -35,10 +35,10 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float | None, float | None, int]:
-    """Return the 95 % percentile interval of `statistic`, resampling whole patients, and how many resamples it rests on.
+    """Return the 95 % percentile interval of `statistic`, resampling whole patients, and the resamples it rests on.
 
-    Resamples in which the statistic is undefined (a class is missing) are left out; where fewer than half remain there is no
-    interval.
+    Resamples in which the statistic is undefined (a class is missing) are left out; where fewer than half remain there
+    is no interval.
 
     Args:
         statistic: (scores, labels) -> value, NaN where undefined.

@@ -60,8 +60,8 @@ def aggregate(
 ) -> tuple[Floats, Integers, Integers]:
     """Return unit scores, unit labels and the index of each unit's first slice.
 
-    A unit's score is, per class, the mean of its `top` highest slices; the scores of more than two classes are then made to
-    add up to 1. Its label is `positive` if any of its slices is, else the highest class index among them.
+    A unit's score is, per class, the mean of its `top` highest slices; the scores of more than two classes are then made
+    to add up to 1. Its label is `positive` if any of its slices is, else the highest class index among them.
 
     Args:
         probabilities: Shape (slices, classes).
@@ -100,8 +100,8 @@ def count_units(rows: Rows, level: str, classes: int, positive: int) -> Integers
 def choose_level(setting: str, splits: Sequence[Rows], *, classes: int, positive: int) -> str:
     """Return the level of the objective.
 
-    `auto` is the coarsest at which every class has at least `ENOUGH_UNITS` units in each of the splits, slices if there is
-    none.
+    `auto` is the coarsest at which every class has at least `ENOUGH_UNITS` units in each of the splits, slices if there
+    is none.
 
     Args:
         splits: Training and validation.

@@ -260,8 +260,8 @@ def _label(
         else:
             kept.append(frame)
             labels[frame.sample] = label
-    for key in sorted(set(table.labels) - used):
-        exclusions.append(Exclusion(pseudonyms.code("label", key), UNUSED, table.names[key]))
+    unused = sorted(set(table.labels) - used)
+    exclusions += [Exclusion(pseudonyms.code("label", key), UNUSED, table.names[key]) for key in unused]
     return kept, labels, exclusions
 
 

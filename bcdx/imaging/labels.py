@@ -127,10 +127,7 @@ def _read_rows(path: Path, settings: Labels) -> list[Row]:
         raise LabelError(f"{path}: no such label table") from error
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"{path}: cannot be read as UTF-8 text") from error
-    if settings.pattern is not None:
-        rows = _match_lines(text, settings.pattern)
-    else:
-        rows = _parse_csv(text)
+    rows = _parse_csv(text) if settings.pattern is None else _match_lines(text, settings.pattern)
     if not rows:
         raise LabelError(f"{path}: no labels in it" + (" that match labels.pattern" if settings.pattern else ""))
     return rows

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from bcdx.config import Augment
 from bcdx.errors import SettingsError
 
-DRAWS = ("flip_horizontal", "flip_vertical", "turns", "rotation", "zoom", "shift_x", "shift_y", "brightness", "contrast",
-         "noise", "bias_x", "bias_y", "bias_xy")  # fmt: skip
+GEOMETRY = ("flip_horizontal", "flip_vertical", "turns", "rotation", "zoom", "shift_x", "shift_y")
+INTENSITY = ("brightness", "contrast", "noise", "bias_x", "bias_y", "bias_xy")
+DRAWS = (*GEOMETRY, *INTENSITY)
 
 Parameters = dict[str, tf.Tensor]
 

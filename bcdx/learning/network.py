@@ -1,7 +1,7 @@
 """InceptionV3 up to the last block that is read, pooled block ends, one normalisation, one head.
 
-Images in [0, 1], shape (batch, height, width, 1 to 3), in; probabilities out: one (of class 1) for two classes, else one
-per class.
+Images in [0, 1], shape (batch, height, width, 1 to 3), in; probabilities out: one (of class 1) for two classes, else
+one per class.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def build_model(
 ) -> keras.Model:
     """Return an uncompiled model with its layers frozen as `network.depth` says.
 
-    Every BatchNormalization layer has `trainable = False` at every depth, which alone keeps it in inference mode. Sets the
-    global random seed, for Keras draws initial weights from it.
+    Every BatchNormalization layer has `trainable = False` at every depth, which alone keeps it in inference mode. Sets
+    the global random seed, for Keras draws initial weights from it.
 
     Args:
         network: Weights, depth and pooling.

@@ -1,0 +1,87 @@
+"""Claims about the commands: help, flags, exit status, and what the last line says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bcdx._cli import VERBS, main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_lists_settings_without_importing_tensorflow(verb: str) -> None:
+    """`--help` is quick because it loads neither TensorFlow nor pydicom."""
+    code = (
+        "import sys; from bcdx._cli import main; status = main(sys.argv[1:]);"
+        "sys.exit(status or any(name in sys.modules for name in ('tensorflow', 'keras', 'pydicom', 'sklearn')))"
+    )
+    command = [sys.executable, "-c", code, verb, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--out" in done.stdout
+
+
+def test_importing_bcdx_costs_no_tensorflow() -> None:
+    """Public names load their modules when they are first used."""
+    code = "import sys, bcdx; sys.exit('tensorflow' in sys.modules or not callable(bcdx.search_models))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tune", "no_such.toml"], "no_such.toml: no such recipe"),
+        (["tune", "--optimizer.epochs", "0"], "greater than or equal to 1"),
+        (["tune", "--nope", "1"], "--nope"),
+        (["tune", "--space.depth", "mixed3/mixed0"], "freezes deeper"),
+        (["shard", "--split.test", "0.9"], "validation + test must be at most 1"),
+        (["evaluate"], "RUN"),
+        (["evaluate", "no_such_run"], "no_such_run: no run folder"),
+        (["shard", "--source", "no_such_folder", "--out", "o"], "no_such_folder: no such file or folder"),
+        (["paint"], "no verb 'paint'"),
+    ],
+)
+def test_bad_command_ends_with_status_2_and_one_line(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line on stderr is the error, and no folder is left behind."""
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "error: " in last
+    assert expected in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flag_beats_recipe_and_recipe_beats_default(tmp_path: Path) -> None:
+    """Precedence, on one setting each."""
+    from bcdx._cli import _read_settings
+
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("seed = 3\n[optimizer]\nepochs = 7\npatience = 4\n")
+    settings = _read_settings("tune", [str(recipe), "--optimizer.epochs", "9"])
+    assert settings is not None
+    chosen = settings.model_dump()
+    assert (chosen["seed"], chosen["optimizer"]["epochs"], chosen["optimizer"]["patience"]) == (3, 9, 4)
+    assert chosen["optimizer"]["weight_decay"] == 1e-4
+
+
+def test_listing_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m bcdx` tells what there is."""
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert [verb for verb in VERBS if verb not in said] == []
+
+
+def test_package_has_no_assert_and_no_print() -> None:
+    """Checks that may be switched off are none, and only the shell's side speaks to the terminal."""
+    for path in (ROOT / "bcdx").rglob("*.py"):
+        code = path.read_text()
+        assert "\n    assert " not in code, path
+        assert not re.search(r"(?<![\w.])print\(", code), path
