@@ -60,7 +60,7 @@ def aggregate(
 ) -> tuple[Floats, Integers, Integers]:
     """Return unit scores, unit labels and the index of each unit's first slice.
 
-    A unit's score is, per class, the mean of its `top` highest slices; the scores of more than two classes are then made
+    A unit's score is, per class, the mean of its `top` highest slices; scores of more than two classes are then made
     to add up to 1. Its label is `positive` if any of its slices is, else the highest class index among them.
 
     Args:

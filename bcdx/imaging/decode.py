@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import struct
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def read_slice(frame: Frame, *, voi: bool = False) -> Slice:
 
 def _read_dicom_slice(frame: Frame, *, voi: bool) -> Slice:
     try:
-        ds = _open(frame.path)
+        stat = Path(frame.path).stat()
+        ds = _open(frame.path, (stat.st_mtime_ns, stat.st_size))
         stored = _decode(ds, frame.index)
         padding = find_padding(ds, stored)
         pixels = to_real_units(ds, frame.index, stored, voi=voi)
@@ -59,8 +61,8 @@ def _read_dicom_slice(frame: Frame, *, voi: bool) -> Slice:
     return Slice(frame, pixels, padding)
 
 
-@lru_cache(maxsize=2)  # the frames of one file are read one after another
-def _open(path: str) -> Dataset:
+@lru_cache(maxsize=2)  # the frames of one file are read one after another; a changed file has another stamp
+def _open(path: str, _stamp: tuple[int, int]) -> Dataset:
     ds = pydicom.dcmread(path, force=True)
     if "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = ds.original_encoding

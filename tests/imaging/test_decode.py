@@ -1,0 +1,189 @@
+"""Claims about pixels: they equal what an independent reading of the file gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from bcdx.errors import DicomError
+from bcdx.imaging.decode import read_slice
+from bcdx.imaging.dicom import Origin, read_dicom_frames
+from bcdx.imaging.frames import Frame, Slice
+from bcdx.imaging.identity import Pseudonyms
+
+
+def frames_of(path: Path) -> list[Frame]:
+    return read_dicom_frames(Origin(path, path.name, None, Pseudonyms(b"k"), "salt"))
+
+
+def slice_of(path: Path, **options: Any) -> Slice:
+    return read_slice(frames_of(path)[0], **options)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bits=st.sampled_from([8, 10, 12, 16]),
+    signed=st.booleans(),
+    slope=st.sampled_from([1.0, 0.5, 2.0]),
+    intercept=st.sampled_from([0.0, -1024.0]),
+    photometric=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+    seed=st.integers(0, 2**16),
+)
+def test_read_slice_gives_rescaled_stored_values(  # type: ignore[no-untyped-def]
+    write_dicom, bits, signed, slope, intercept, photometric, seed
+) -> None:
+    """For any width, sign and rescale; MONOCHROME1 is negated."""
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
+    stored = np.random.default_rng(seed).integers(low, high, (7, 5))
+    kind = ("int" if signed else "uint") + ("8" if bits == 8 else "16")
+    path = write_dicom(
+        f"{seed}.dcm",
+        stored.astype(kind),
+        BitsStored=bits,
+        HighBit=bits - 1,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        PhotometricInterpretation=photometric,
+    )
+    expected = (stored * slope + intercept).astype(np.float32)
+    np.testing.assert_array_equal(-expected if photometric == "MONOCHROME1" else expected, slice_of(path).pixels)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+def test_read_slice_of_a_lossless_file_equals_the_plain_one(write_dicom: Any, syntax: str, tmp_path: Path) -> None:
+    """Compression changes the file, not the pixels."""
+    pixels = np.random.default_rng(0).integers(0, 4096, (80, 90)).astype(np.uint16)
+    plain = write_dicom("plain.dcm", pixels, BitsStored=12, HighBit=11)
+    ds = pydicom.dcmread(plain)
+    ds.compress(syntax)
+    ds.save_as(tmp_path / "packed.dcm")
+    np.testing.assert_array_equal(slice_of(plain).pixels, slice_of(tmp_path / "packed.dcm").pixels)
+
+
+def test_read_slice_drops_overlays_in_the_high_bits(write_dicom: Any) -> None:
+    """Bits above BitsStored are not image."""
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    path = write_dicom("o.dcm", pixels | np.uint16(0xF000), BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(pixels, slice_of(path).pixels)
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"PixelPaddingValue": 3}, [3]),
+        ({"PixelPaddingValue": 2, "PixelPaddingRangeLimit": 4}, [2, 3, 4]),
+        ({"PixelPaddingValue": 99}, []),  # a value that does not occur
+    ],
+)
+def test_read_slice_marks_padding_by_stored_value(write_dicom: Any, elements: dict[str, int], expected: list[int]) -> None:
+    """The mask is taken before rescaling."""
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    found = slice_of(write_dicom("p.dcm", pixels, RescaleSlope=10, RescaleIntercept=1, **elements))
+    marked = [] if found.padding is None else pixels[found.padding].tolist()
+    assert expected == marked
+
+
+def test_read_slice_applies_the_window_only_where_asked(write_dicom: Any) -> None:
+    """VOI is the recipe's choice."""
+    pixels = np.arange(100, dtype=np.uint16).reshape(10, 10)
+    path = write_dicom("w.dcm", pixels, WindowCenter=50, WindowWidth=20)
+    np.testing.assert_array_equal(pixels, slice_of(path).pixels)
+    assert len(np.unique(slice_of(path, voi=True).pixels)) < 100
+
+
+def test_enhanced_frames_have_their_own_rescale_and_place(write_dicom: Any) -> None:
+    """Per-frame functional groups win over shared ones."""
+    pixels = np.stack([np.full((4, 4), value, np.uint16) for value in (1, 2, 3)])
+    pixels[:, 0, 0] = 0
+    groups = []
+    for index in range(3):
+        group, rescale, place = Dataset(), Dataset(), Dataset()
+        rescale.RescaleSlope, rescale.RescaleIntercept = index + 1, 10 * index
+        place.ImagePositionPatient = [70.0, 0.0, 5.0 * index]
+        group.PixelValueTransformationSequence = Sequence([rescale])
+        group.PlanePositionSequence = Sequence([place])
+        groups.append(group)
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient, measures.PixelSpacing = [1, 0, 0, 0, 1, 0], [0.5, 0.5]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = Sequence([orientation]), Sequence([measures])
+    path = write_dicom(
+        "e.dcm",
+        pixels,
+        NumberOfFrames=3,
+        PerFrameFunctionalGroupsSequence=Sequence(groups),
+        SharedFunctionalGroupsSequence=Sequence([shared]),
+    )
+    frames = frames_of(path)
+    assert [(70.0, 0.0, 0.0), (70.0, 0.0, 5.0), (70.0, 0.0, 10.0)] == [frame.position_mm for frame in frames]
+    assert {("axial", "L", (0.5, 0.5))} == {(one.plane, one.laterality, one.spacing_mm) for one in frames}
+    assert [1.0, 14.0, 29.0] == [float(read_slice(frame).pixels[1, 1]) for frame in frames]
+
+
+def test_truncated_pixels_are_an_error_not_a_padded_image(write_dicom: Any) -> None:
+    """A file cut short is left out with a reason."""
+    path = write_dicom("t.dcm", np.ones((64, 64), np.uint16))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DicomError, match="cannot be decoded"):
+        slice_of(path)
+
+
+def test_pixels_that_are_not_finite_are_an_error(write_dicom: Any) -> None:
+    """A NaN would spread over the whole study's percentiles."""
+    pixels = np.ones((4, 4), np.float32)
+    pixels[1, 1] = np.nan
+    path = write_dicom("n.dcm", pixels, PixelData=None, BitsAllocated=32, BitsStored=None, HighBit=None)
+    ds = pydicom.dcmread(path)
+    ds.FloatPixelData = pixels.tobytes()
+    ds.save_as(path)
+    with pytest.raises(DicomError, match="not finite"):
+        slice_of(path)
+
+
+REAL = ("tcga_brca", "duke_breast_mri_153", "dicom_syntaxes")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("folder", REAL)
+def test_real_files_equal_an_independent_decoder(shared_data: Path, folder: str) -> None:
+    """GDCM's own reader and a rescale by hand give the same pixels (within 1 where compression was lossy)."""
+    compared = 0
+    for path in sorted((shared_data / folder).rglob("*.dcm")):
+        try:
+            frame = frames_of(path)[0]
+            found = read_slice(frame)
+        except DicomError as error:
+            assert error.reason in {"pixel data cannot be decoded", "a segmentation, not an image"}, path
+            assert "JPLY" in path.name or "seg" in str(path)
+            continue
+        np.testing.assert_allclose(gdcm_pixels(path), found.pixels, atol=1.0 if "J2KI" in path.name else 0.0)
+        compared += 1
+    assert compared >= 5
+
+
+def gdcm_pixels(path: Path) -> np.ndarray:
+    """Decode with GDCM alone: raw buffer, then slope and intercept."""
+    import gdcm
+
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    image = reader.GetImage()
+    format_ = image.GetPixelFormat()
+    kind = {gdcm.PixelFormat.UINT8: "u1", gdcm.PixelFormat.INT8: "i1", gdcm.PixelFormat.INT16: "<i2"}
+    buffer = image.GetBuffer().encode("utf-8", "surrogateescape")
+    scalar = format_.GetScalarType()
+    dtype = kind.get(scalar, "<u2")
+    columns, rows = image.GetDimension(0), image.GetDimension(1)
+    stored = np.frombuffer(buffer, dtype).reshape(rows, columns).astype(np.float64)
+    negate = image.GetPhotometricInterpretation().GetType() == gdcm.PhotometricInterpretation.MONOCHROME1
+    real = stored * image.GetSlope() + image.GetIntercept()
+    return (-real if negate else real).astype(np.float32)
