@@ -84,7 +84,9 @@ def test_read_slice_drops_overlays_in_the_high_bits(write_dicom: Any) -> None:
         ({"PixelPaddingValue": 99}, []),  # a value that does not occur
     ],
 )
-def test_read_slice_marks_padding_by_stored_value(write_dicom: Any, elements: dict[str, int], expected: list[int]) -> None:
+def test_read_slice_marks_padding_by_stored_value(
+    write_dicom: Any, elements: dict[str, int], expected: list[int]
+) -> None:
     """The mask is taken before rescaling."""
     pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
     found = slice_of(write_dicom("p.dcm", pixels, RescaleSlope=10, RescaleIntercept=1, **elements))

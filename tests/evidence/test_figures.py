@@ -1,0 +1,90 @@
+"""Claims about figures, read off their pixels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bcdx.evidence.figures import draw_confusion, draw_precision_recall
+
+CURVE = (31, 119, 180)
+"""The blue of a figure's first line."""
+FULL = (8, 48, 107)
+"""The blue of a matrix's highest count."""
+
+
+def find_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.int64]:
+    """Rows and columns of the pixels of exactly that colour, shape (pixels, 2)."""
+    return np.argwhere((picture[..., :3] == colour).all(axis=-1))
+
+
+def draw_curve(scores: list[float], positives: list[bool]) -> NDArray[np.uint8]:
+    return draw_precision_recall(np.array(scores), np.array(positives), title="test")
+
+
+def test_figures_are_opaque_pictures() -> None:
+    """TensorBoard takes them as they are: uint8 RGBA."""
+    for picture in (
+        draw_curve([0.1, 0.9], [False, True]),
+        draw_confusion(np.array([0, 1]), np.array([0, 1]), ["healthy", "ill"], title="test"),
+    ):
+        assert ("uint8", (400, 500, 4)) == (picture.dtype.name, picture.shape)
+        assert (picture[..., 3] == 255).all()
+
+
+def test_curve_of_a_perfect_model_runs_along_the_top() -> None:
+    """Precision 1 at every recall lies in the figure's upper quarter."""
+    curve = find_colour(draw_curve([0.1, 0.2, 0.8, 0.9], [False, False, True, True]), CURVE)
+    top = curve[curve[:, 0] < 100]
+    assert top[:, 1].max() - top[:, 1].min() > 300
+
+
+def test_curve_of_a_reversed_model_does_not() -> None:
+    """A model that ranks ill below healthy never comes near precision 1."""
+    curve = find_colour(draw_curve([0.9, 0.8, 0.7, 0.1], [False, False, False, True]), CURVE)
+    assert len(curve) > 0
+    assert curve[:, 0].min() > 100
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_curve_of_one_class_is_not_drawn(positive: bool) -> None:
+    """Where it is undefined only the prevalence line is left, and nothing fails."""
+    assert len(find_colour(draw_curve([0.1, 0.9], [positive, positive]), CURVE)) == 0
+
+
+def test_confusion_has_the_truth_in_rows() -> None:
+    """Healthy cases called ill fill the upper right cell."""
+    picture = draw_confusion(np.array([1, 1, 1]), np.array([0, 0, 0]), ["healthy", "ill"], title="test")
+    row, column = find_colour(picture, FULL).mean(axis=0)
+    assert row < 200
+    assert column > 250
+
+
+def test_confusion_shows_classes_that_do_not_occur() -> None:
+    """A class without cases keeps its row and column: the one full cell is a ninth of the matrix, not a quarter."""
+    cells = []
+    for names in (["a", "b"], ["a", "b", "c"]):
+        picture = draw_confusion(np.array([0, 0]), np.array([0, 0]), names, title="test")
+        cells.append(len(find_colour(picture, FULL)))
+    assert cells[1] / cells[0] == pytest.approx(4 / 9, rel=0.15)
+
+
+def test_figures_are_the_same_twice() -> None:
+    """Equal numbers give equal pixels."""
+    scores, positives = [0.1, 0.6, 0.4, 0.9], [False, False, True, True]
+    assert np.array_equal(draw_curve(scores, positives), draw_curve(scores, positives))
+
+
+def test_figures_need_neither_a_screen_nor_tensorflow_nor_dicom() -> None:
+    """Drawing in a fresh process loads no plotting window, no TensorFlow and no pydicom."""
+    code = (
+        "import sys; import numpy as np; from bcdx.evidence import figures, metrics, summary;"
+        "figures.draw_precision_recall(np.array([0.1, 0.9]), np.array([False, True]), title='test');"
+        "print(sorted({'matplotlib.pyplot', 'tensorflow', 'keras', 'pydicom'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
