@@ -32,7 +32,7 @@ def test_figures_are_opaque_pictures() -> None:
         draw_curve([0.1, 0.9], [False, True]),
         draw_confusion(np.array([0, 1]), np.array([0, 1]), ["healthy", "ill"], title="test"),
     ):
-        assert ("uint8", (400, 500, 4)) == (picture.dtype.name, picture.shape)
+        assert (picture.dtype.name, picture.shape) == ("uint8", (400, 500, 4))
         assert (picture[..., 3] == 255).all()
 
 

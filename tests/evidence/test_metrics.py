@@ -212,8 +212,10 @@ def test_thresholds_undefined_levels_have_none() -> None:
     """Without sides there is no breast threshold, and patients who are all ill have none either."""
     cases = make_cases([0.2, 0.4, 0.6, 1.0], [0, 1, 0, 1], patients="aabb", sides="LRL?")
     actual = choose_thresholds(cases)
-    assert {"slice": False, "breast": True, "patient": True} == {
-        level: value is None for level, value in actual.items()
+    assert {level: value is None for level, value in actual.items()} == {
+        "slice": False,
+        "breast": True,
+        "patient": True,
     }
 
 
@@ -227,14 +229,14 @@ def test_evaluate_gives_every_metric_at_every_level() -> None:
     result = measure(make_random_cases())
     assert {"slice", "breast", "patient"} == set(result)
     for entries in result.values():
-        assert METRICS == set(entries)
+        assert set(entries) == METRICS
         assert all({"value", "low", "high", "n"} <= set(entry) for entry in entries.values())
 
 
 def test_evaluate_counts_the_units_of_the_level() -> None:
     """Six slices of three breasts of two patients."""
     result = measure(make_cases([0.1, 0.2, 0.3, 0.4, 0.8, 0.9], [0, 0, 0, 0, 1, 1], patients="aaaabb", sides="LLRRLL"))
-    assert {"slice": 6, "breast": 3, "patient": 2} == {level: result[level]["auc"]["n"] for level in result}
+    assert {level: result[level]["auc"]["n"] for level in result} == {"slice": 6, "breast": 3, "patient": 2}
 
 
 def test_evaluate_patient_figures_are_of_patients() -> None:
@@ -256,7 +258,7 @@ def test_evaluate_uses_each_levels_own_threshold() -> None:
     """Patients are judged by the patient threshold, slices by the slice threshold."""
     cases = make_cases([0.2, 0.6], [0, 1])
     result = evaluate(cases, thresholds={"slice": 0.5, "patient": 0.7}, resamples=10)
-    assert [1.0, 0.0] == [result[level]["sensitivity"]["value"] for level in ("slice", "patient")]
+    assert [result[level]["sensitivity"]["value"] for level in ("slice", "patient")] == [1.0, 0.0]
     assert result["breast"]["sensitivity"]["value"] is None
 
 
@@ -292,7 +294,7 @@ def test_evaluate_breasts_of_one_patient_move_together() -> None:
     one = make_cases(scores, labels, patients="abcdef", sides="LLLLLL")
     both = make_cases(scores * 2, labels * 2, patients="abcdef" * 2, sides="LLLLLLRRRRRR")
     first, second = measure(one)["breast"]["auc"], measure(both)["breast"]["auc"]
-    assert [6, 12] == [first["n"], second["n"]]
+    assert [first["n"], second["n"]] == [6, 12]
     assert [first["low"], first["high"]] == pytest.approx([second["low"], second["high"]])
 
 
@@ -319,7 +321,7 @@ def test_evaluate_unknown_sides_leave_breasts_undefined() -> None:
     result = measure(make_cases([0.1, 0.9, 0.2, 0.8], [0, 1, 0, 1], sides="LR?L"))
     reasons = {entry["reason"] for entry in result["breast"].values() if entry["value"] is None}
     assert reasons == {"laterality of some slices is unknown"}
-    assert METRICS == {name for name, entry in result["breast"].items() if entry["value"] is None}
+    assert {name for name, entry in result["breast"].items() if entry["value"] is None} == METRICS
     assert result["patient"]["auc"]["value"] == 1.0
 
 

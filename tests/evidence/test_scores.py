@@ -51,7 +51,7 @@ def test_units_at_patient_level_are_the_patients() -> None:
     """A patient's slices share a unit whatever their side."""
     actual = name_units("patient", np.array(["a", "a", "b"]), np.array(["L", "unknown", "R"]))
     assert actual is not None
-    assert ["a", "a", "b"] == actual.tolist()
+    assert actual.tolist() == ["a", "a", "b"]
 
 
 def test_units_at_breast_level_part_sides_and_patients() -> None:
@@ -71,7 +71,7 @@ def test_units_at_slice_level_are_all_their_own() -> None:
     """Even slices of one breast stay apart."""
     units = name_units("slice", np.array(["a"] * 12), np.array(["L"] * 12))
     assert units is not None
-    assert 12 == len(set(units.tolist()))
+    assert len(set(units.tolist())) == 12
 
 
 def test_top_mean_averages_the_highest() -> None:
@@ -139,7 +139,7 @@ def test_aggregate_points_to_the_first_slice_of_each_unit() -> None:
     """Units come by name, and their index finds the patient of a breast."""
     units = np.array(["b", "a", "b", "a"])
     _, _, first = aggregate(as_two_classes([0.5] * 4), np.zeros(4, int), units, positive=1, top=1)
-    assert [1, 0] == first.tolist()
+    assert first.tolist() == [1, 0]
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 20)), min_size=1), st.randoms())

@@ -62,7 +62,7 @@ def test_summary_marks_operating_points_of_the_split_itself() -> None:
     """Sensitivities read off the evaluated split carry a star, and the star is explained."""
     text = summarise(make_metrics(), title="run")
     starred = [line for line in text.splitlines() if re.search(r"specificity \* ", line)]
-    assert 6 == len(starred)
+    assert len(starred) == 6
     assert "* read off this split's own ROC, optimistic" in text
 
 
