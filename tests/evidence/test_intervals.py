@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcdx.evidence.intervals import bootstrap_interval, paired_difference, resample_patients
@@ -29,6 +29,7 @@ def as_two_classes(positives: Any) -> Any:
     return np.stack([1.0 - positives, positives], axis=1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=40))
 def test_resample_draws_whole_patients(names: list[str]) -> None:
     """As many patients as there are, each as often as drawn with every one of its images."""

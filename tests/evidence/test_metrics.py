@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
@@ -69,6 +69,7 @@ def measure(cases: Cases, threshold: float | None = 0.5, *, seed: int = 0) -> di
     return evaluate(cases, thresholds=dict.fromkeys(("slice", "breast", "patient"), threshold), resamples=60, seed=seed)
 
 
+@settings(deadline=None)
 @given(TIED)
 def test_auc_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     """Ties count half, as in scikit-learn."""
@@ -77,6 +78,7 @@ def test_auc_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     assert expected == pytest.approx(roc_auc(as_two_classes(scores), positives.astype(int), 1), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(TIED)
 def test_average_precision_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     """Average precision of two classes is that of the positive one."""
@@ -153,6 +155,7 @@ def test_calibration_error_of_three_classes_uses_the_top_class() -> None:
     assert expected_calibration_error(scores, np.array([0, 1]), 2) == pytest.approx(abs(1 - 0.7 - 0.75) / 2)
 
 
+@settings(deadline=None)
 @given(TIED, st.sampled_from([0.5, 0.9, 0.98]))
 def test_sensitivity_at_specificity_is_the_best_point_of_the_roc(rows: list[tuple[int, bool]], wanted: float) -> None:
     """No point of scikit-learn's ROC curve with that specificity has a higher sensitivity."""
@@ -172,6 +175,7 @@ def test_sensitivity_at_specificity_spends_every_false_alarm_it_may(negatives: i
     assert sensitivity_at(scores, positives, wanted) == 0.0
 
 
+@settings(deadline=None)
 @given(TIED)
 def test_youden_threshold_is_the_best_of_all(rows: list[tuple[int, bool]]) -> None:
     """No other threshold has a higher sensitivity + specificity on the same cases."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -142,6 +142,7 @@ def test_aggregate_points_to_the_first_slice_of_each_unit() -> None:
     assert first.tolist() == [1, 0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 20)), min_size=1), st.randoms())
 def test_aggregate_does_not_depend_on_slice_order(rows: list[tuple[int, int, int]], random: object) -> None:
     """Shuffled slices give the same scores and labels."""
@@ -155,6 +156,7 @@ def test_aggregate_does_not_depend_on_slice_order(rows: list[tuple[int, int, int
     assert found.tolist() == labels_again.tolist()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.integers(1, 7))
 def test_aggregate_agrees_with_top_mean(values: list[float], top: int) -> None:
     """A patient is scored alike in evaluation and in diagnosis."""
