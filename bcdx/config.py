@@ -198,6 +198,12 @@ class Network(Settings):
     image_size: int | None = Field(None, description="Input side, pixels, at least 75; unset: that of the records.")
     input_range: tuple[float, float] = Field((-1.0, 1.0), description="Range of pixels that the weights expect.")
     dropout: float = Field(0.2, ge=0.0, lt=1.0, description="Share of pooled features dropped while training.")
+    head: Literal["random", "probe"] = Field(
+        "random",
+        description="Where the head starts: at random, or at a logistic regression on the initial features, which "
+        "keeps fine-tuning at low rates from distorting them.",
+    )
+    probe_c: float = Field(0.01, gt=0.0, description="Inverse strength of that regression's L2 penalty.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -55,9 +55,13 @@ class Data:
         """Return decoded records in stored order."""
         return open_records(self.folder, self.manifest, splits)
 
+    def plain_batches(self, splits: Sequence[str], batch_size: int) -> tf.data.Dataset:
+        """Return (float32 images in [0, 1], labels) in stored order, without augmentation."""
+        return open_evaluation(self.records(splits), batch_size)
+
     def plain_images(self, splits: Sequence[str], batch_size: int) -> tf.data.Dataset:
-        """Return float32 images in [0, 1] in stored order, without augmentation or labels."""
-        return open_evaluation(self.records(splits), batch_size).map(lambda image, _: image)
+        """Return the same without labels."""
+        return self.plain_batches(splits, batch_size).map(lambda image, _: image)
 
     def training(self, fit: Fit, splits: Sequence[str], *, epochs: range) -> tf.data.Dataset:
         """Return augmented batches of the epochs, as one dataset."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from bcdx.config import Fit, Optimizer
 from bcdx.learning.data import Data
 from bcdx.learning.monitoring import InputWait, TrainingFacts
 from bcdx.learning.network import build_model
 from bcdx.learning.precision import JIT_COMPILE, resolve_policy
+from bcdx.learning.probe import all_dihedral_views, start_head
 from bcdx.learning.progress import Progress, State, read_state, restore
 from bcdx.learning.statistics import adapt
 
@@ -79,9 +81,10 @@ def build_compiled(fit: Fit, data: Data, splits: tuple[str, ...]) -> keras.Model
     """Return a model ready to train: statistics adapted to the splits, head biased to their classes."""
     model = _build(fit, data)
     adapt(model, data.plain_images(splits, fit.stream.batch_size), weights=fit.network.weights)
-    counts = data.class_counts(splits)
-    if fit.optimizer.balance == "bias":
-        set_head_bias(model, counts)
+    if fit.network.head == "probe":
+        start_head(model, probe_batches(fit, data, splits), c=fit.network.probe_c, balanced=_balances_by_weight(fit))
+    elif fit.optimizer.balance == "bias":
+        set_head_bias(model, data.class_counts(splits))
     steps = data.steps(splits, fit.stream.batch_size)
     model.compile(
         optimizer=make_optimizer(fit.optimizer, steps),
@@ -89,6 +92,13 @@ def build_compiled(fit: Fit, data: Data, splits: tuple[str, ...]) -> keras.Model
         jit_compile=JIT_COMPILE,
     )
     return model
+
+
+def probe_batches(fit: Fit, data: Data, splits: tuple[str, ...]) -> tf.data.Dataset:
+    """Return the images that the probe learns from: those views that testing averages, else all training views."""
+    if fit.test_views == 8:
+        return all_dihedral_views(data.plain_batches(splits, fit.stream.batch_size))
+    return data.training(fit, splits, epochs=range(fit.stream.views))
 
 
 def make_optimizer(settings: Optimizer, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -134,6 +144,10 @@ def _build(fit: Fit, data: Data) -> keras.Model:
     )
 
 
+def _balances_by_weight(fit: Fit) -> bool:
+    return fit.optimizer.balance == "weights"
+
+
 def _make_loss(classes: int) -> keras.losses.Loss:
     if classes == 2:
         return keras.losses.BinaryCrossentropy()
@@ -145,7 +159,7 @@ def _run_epochs(model: keras.Model, plan: Plan, data: Data, folder: Path, callba
     progress = Progress(folder, plan.score, fit.optimizer.patience if plan.score else plan.epochs + 1)
     first, wait = progress.state.epochs, InputWait()
     batches = wait.watch(data.training(fit, plan.splits, epochs=range(first, plan.epochs)))
-    weights = class_weights(data.class_counts(plan.splits)) if fit.optimizer.balance == "weights" else None
+    weights = class_weights(data.class_counts(plan.splits)) if _balances_by_weight(fit) else None
     model.fit(
         batches,
         initial_epoch=first,

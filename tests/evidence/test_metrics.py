@@ -204,12 +204,13 @@ def test_youden_threshold_of_one_class_is_undefined(positive: bool) -> None:
     assert youden_threshold(np.array([0.2, 0.8]), np.array([positive, positive])) is None
 
 
-def test_thresholds_are_chosen_per_level() -> None:
-    """Patients' averaged scores part elsewhere than single slices do."""
-    cases = make_cases([0.2, 0.4, 0.6, 1.0], [0, 0, 0, 1], patients="aabb", top=2)
+@pytest.mark.parametrize(("top", "patient"), [(1, (0.6 + 1.0) / 2), (2, (0.5 + 0.9) / 2), (3, (0.4 + 0.7) / 2)])
+def test_thresholds_are_chosen_per_level(top: int, patient: float) -> None:
+    """Patients' highest slices, averaged as the settings say, part elsewhere than single slices do."""
+    cases = make_cases([0.2, 0.4, 0.6, 0.3, 0.8, 1.0], [0, 0, 0, 0, 1, 1], patients="aaabbb", top=top)
     actual = choose_thresholds(cases)
-    assert actual["slice"] == pytest.approx(0.8)
-    assert actual["patient"] == pytest.approx((0.3 + 0.8) / 2)
+    assert actual["slice"] == pytest.approx(0.7)
+    assert actual["patient"] == pytest.approx(patient)
 
 
 def test_thresholds_undefined_levels_have_none() -> None:

@@ -12,12 +12,14 @@ from bcdx.evidence.metrics import Cases, evaluate
 from bcdx.evidence.summary import summarise
 
 
-def make_metrics(*, patients: int = 20, sides: tuple[str, str] = ("L", "R"), every_patient_ill: bool = False) -> Any:
-    """Metrics of two slices a patient."""
+def make_metrics(
+    *, patients: int = 20, sides: tuple[str, str] = ("L", "R"), every_patient_ill: bool = False, noise: float = 0.7
+) -> Any:
+    """Metrics of two slices a patient; without noise the classes part perfectly."""
     generator = np.random.default_rng(0)
     count = 2 * patients
     labels = np.arange(count) % 2 if every_patient_ill else np.arange(count) // 2 % 2
-    positives = np.clip(0.3 * labels + 0.7 * generator.random(count), 0, 1)
+    positives = np.clip(0.3 * labels + noise * generator.random(count), 0, 1)
     names = np.array([f"p{index // 2:03d}" for index in range(count)])
     probabilities = np.stack([1 - positives, positives], axis=1)
     cases = Cases(probabilities, labels, names, np.array(sides * patients), positive=1)
@@ -80,12 +82,20 @@ def test_summary_of_an_undefined_metric_says_why() -> None:
 
 
 def test_summary_of_two_patients_claims_no_interval() -> None:
-    """Where resamples cannot spread, the line says so instead of showing an interval of width 0."""
+    """Where most resamples lack a class the line says that there is no interval."""
     metrics = make_metrics(patients=2)
-    assert metrics["patient"]["auc"]["low"] == metrics["patient"]["auc"]["high"]
+    assert metrics["patient"]["auc"]["low"] is None
     line = find_section(summarise(metrics, title="run"), "per patient")[0]
-    assert "no spread in resamples" in line or "no interval" in line
-    assert " to 1.000" not in line
+    assert line.endswith("(no interval; n = 2)")
+
+
+def test_summary_shows_no_interval_of_width_zero() -> None:
+    """An AUC that is 1 in every resample is not shown as certain."""
+    metrics = make_metrics(noise=0.0)
+    assert (metrics["patient"]["auc"]["low"], metrics["patient"]["auc"]["high"]) == (1.0, 1.0)
+    line = find_section(summarise(metrics, title="run"), "per patient")[0]
+    assert "no spread in resamples" in line
+    assert "1.000 to 1.000" not in line
 
 
 def test_summary_repeats_warnings() -> None:
