@@ -226,8 +226,8 @@ class Optimizer(Settings):
     )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "auto",
-        description="auto: float16 on GPUs of capability 7.0, bfloat16 from 8.0 or on CPUs with avx512_bf16, "
-        "else float32.",
+        description="auto: float16 on GPUs of capability 7.0, bfloat16 from 8.0 or on CPUs with avx512_bf16 (Intel's "
+        "only with amx_bf16 too, for without it bfloat16 is slower), else float32.",
     )
 
 
