@@ -87,7 +87,7 @@ def build_compiled(fit: Fit, data: Data, splits: tuple[str, ...]) -> keras.Model
         set_head_bias(model, data.class_counts(splits))
     steps = data.steps(splits, fit.stream.batch_size)
     model.compile(
-        optimizer=make_optimizer(fit.optimizer, steps),
+        optimizer=_scale_loss(make_optimizer(fit.optimizer, steps), resolve_policy(fit.optimizer.precision)),
         loss=_make_loss(len(data.manifest.classes)),
         jit_compile=JIT_COMPILE,
     )
@@ -142,6 +142,11 @@ def _build(fit: Fit, data: Data) -> keras.Model:
         policy=resolve_policy(fit.optimizer.precision),
         seed=fit.seed,
     )
+
+
+def _scale_loss(optimizer: keras.optimizers.Optimizer, policy: str) -> keras.optimizers.Optimizer:
+    """Keep small float16 gradients from vanishing; Keras does so only where the whole model has that policy."""
+    return keras.optimizers.LossScaleOptimizer(optimizer) if policy == "mixed_float16" else optimizer
 
 
 def _balances_by_weight(fit: Fit) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from bcdx.config import Augment, Fit, Network, Optimizer, Stream
+from bcdx.learning import training
 from bcdx.learning.data import Data
+from bcdx.learning.progress import restore
 from bcdx.learning.training import Plan, build_compiled, class_weights, load_best, make_optimizer, train
 from bcdx.records.manifest import read_manifest
 
@@ -19,11 +22,11 @@ def data(records: Path) -> Data:
     return Data(records, read_manifest(records))
 
 
-def small_fit(**changes: object) -> Fit:
+def small_fit(*, precision: str = "float32", **changes: object) -> Fit:
     """Settings under which an epoch takes a second."""
     return Fit(
         network=Network(dropout=0.3),
-        optimizer=Optimizer(epochs=4, learning_rate=1e-3, precision="float32"),
+        optimizer=Optimizer(epochs=4, learning_rate=1e-3, precision=precision),
         stream=Stream(batch_size=16, views=3),
         augment=Augment(),
         **changes,
@@ -40,6 +43,40 @@ def test_train_goes_on_exactly_where_it_was_interrupted(data: Data, tmp_path: Pa
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     for expected, actual in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(expected, actual, atol=1e-5)
+
+
+def test_float16_trains_with_a_scaled_loss_and_the_others_without(data: Data) -> None:
+    """Keras would not wrap it by itself: the model's own policy is float32, its body's is not."""
+    built = {
+        precision: build_compiled(small_fit(precision=precision), data, ("validation",)).optimizer
+        for precision in ("float32", "mixed_bfloat16", "mixed_float16")
+    }
+    scaled = {name for name, one in built.items() if isinstance(one, keras.optimizers.LossScaleOptimizer)}
+    assert {"mixed_float16"} == scaled
+    assert float(built["float32"].learning_rate) == float(built["mixed_float16"].learning_rate)
+
+
+def test_float16_fit_goes_on_with_its_loss_scale_and_its_moments(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scale, step counter and AdamW's slots come back, and the log has the inner optimizer's rate."""
+    build = training.build_model  # a CPU takes a minute for float16 convolutions: the loss alone is as under float16
+    monkeypatch.setattr(
+        training, "build_model", lambda *given, **named: build(*given, **{**named, "policy": "float32"})
+    )
+    plan = Plan(small_fit(precision="mixed_float16"), ("train",), epochs=1)
+    model, state = train(plan, data, tmp_path / "fit")
+    model.optimizer.dynamic_scale.assign(2.0**11)
+    model.save_weights(tmp_path / "fit" / state.weights)
+
+    fresh = build_compiled(plan.fit, data, ("train",))
+    restore(fresh, tmp_path / "fit")
+
+    assert 2.0**11 == float(fresh.optimizer.dynamic_scale)
+    assert 0 < int(fresh.optimizer.iterations) == int(model.optimizer.iterations)
+    for expected, actual in zip(model.optimizer.variables, fresh.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(expected), np.asarray(actual))
+    assert 0.0 < state.history[0]["learning_rate"] <= 1.01e-3
 
 
 def test_train_keeps_the_best_weights_rather_than_the_last(data: Data, tmp_path: Path) -> None:
