@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from bcdx.config import Dataset
 from bcdx.errors import BcdxError, DicomError, LabelError
 from bcdx.imaging.dicom import Origin, is_dicom, read_dicom_frames
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.identity import Pseudonyms
-from bcdx.imaging.labels import UNUSED, LabelTable, read_labels
+from bcdx.imaging.labels import CONFLICT, UNUSED, LabelTable, read_labels
 from bcdx.imaging.phases import count_phases, group_phases
 from bcdx.imaging.plain import NO_PATIENT, read_plain_frames
 from bcdx.imaging.sample import Exclusion
@@ -63,7 +64,7 @@ class Collection:
         classes: Class names in order.
         exclusions: Files, frames and label rows that take no part.
         files: Files looked at.
-        patient_is_file: Plain images were taken for one patient each.
+        patient_is_file: Files that name nobody were taken for one patient each.
     """
 
     studies: tuple[Study, ...]
@@ -82,24 +83,25 @@ class _Door:
     pattern: str | None
     patients: Mapping[str, str] = field(default_factory=dict)
 
-    def find_patient(self, name: str) -> str | None:
-        """Return the patient of a file that names none, from the label table, else by the pattern."""
+    def find_origin(self, path: Path, name: str) -> Origin:
+        """Return where a file comes from; who it is of, if it names nobody, the label table says, else the pattern."""
         stem = str(Path(name).with_suffix("").as_posix())
-        known = self.patients.get(name) or self.patients.get(stem)
-        if known or self.pattern is None:
-            return known
-        return name if self.pattern == "file" else match_patient(self.pattern, name)
+        patient = self.patients.get(name) or self.patients.get(stem) or ""
+        by_file = not patient and self.pattern == "file"
+        if not patient and self.pattern is not None:
+            patient = name if by_file else match_patient(self.pattern, name)
+        return Origin(path, name, patient, self.pseudonyms, self.salt, by_file)
 
 
-def match_patient(pattern: str, name: str) -> str | None:
+def match_patient(pattern: str, name: str) -> str:
     """Return the patient that a pattern finds in a path: group `pair` or `patient`, else the first, else all of it."""
     match = re.search(pattern, name)
     if match is None:
-        return None
+        return ""
     groups = match.groupdict()
     if groups.get("pair"):
         return f"pair {(int(groups['pair']) + 1) // 2}"
-    return groups.get("patient") or (match.group(1) if match.re.groups else match.group(0))
+    return groups.get("patient") or (match.group(1) if match.re.groups else match.group(0)) or ""
 
 
 def scan(
@@ -125,24 +127,24 @@ def scan(
     door = _Door(pseudonyms, dataset.split.salt, _checked_pattern(dataset.patient), table.patients if table else {})
     names = dict(_list_files(paths, dataset))
     frames, exclusions = _read_all(names, door, executor)
+    labels: dict[str, str] = {}
+    unused = [] if table is None else _list_unused(table, frames, names, pseudonyms)
+    frames, refused = _select(frames, dataset)
+    exclusions += [*unused, *refused]
+    if table is not None:
+        frames, labels, refused = _label(frames, names, table)
+        exclusions += refused
     if dataset.channels == "phases" or table is None or not table.by_file:
         frames, refused = _drop_copies(frames)
-        exclusions += refused
-    files = len(names)
-    frames, refused = _select(frames, dataset)
-    exclusions += refused
-    labels: dict[str, str] = {}
-    if table is not None:
-        frames, labels, refused = _label(frames, names, table, pseudonyms)
         exclusions += refused
     groups, refused = _group(frames, labels, dataset)
     exclusions += refused
     if not groups:
-        raise BcdxError(_explain_nothing(paths, files, exclusions))
+        raise BcdxError(_explain_nothing(paths, len(names), exclusions))
     classes = _name_classes(dataset, labels, groups) if labelled else dataset.classes
     studies = _make_studies(groups, labels, classes)
-    by_file = dataset.patient == "file" and any(frame.is_plain for group in groups for frame in group)
-    return Collection(studies, classes, tuple(sorted(exclusions, key=lambda one: one.key)), files, by_file)
+    by_file = any(frame.patient_is_file for group in groups for frame in group)
+    return Collection(studies, classes, tuple(sorted(exclusions, key=lambda one: one.key)), len(names), by_file)
 
 
 def _checked_pattern(pattern: str | None) -> str | None:
@@ -154,19 +156,25 @@ def _checked_pattern(pattern: str | None) -> str | None:
 
 
 def _list_files(paths: Sequence[Path], dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield (path, name relative to the source), without hidden files and the label table."""
+    """Yield (path, name), without hidden files and the label table.
+
+    Names are relative to the source; those of several sources to the folder that holds them all, so that they differ.
+    """
+    missing = [root for root in paths if not root.exists()]
+    if missing:
+        raise BcdxError(f"{missing[0]}: no such file or folder")
+    base = Path(os.path.commonpath([root.resolve().parent for root in paths])) if len(paths) > 1 else None
     for root in paths:
-        if not root.exists():
-            raise BcdxError(f"{root}: no such file or folder")
+        prefix = PurePath() if base is None else root.resolve().relative_to(base)
         if root.is_file():
-            yield str(root), root.name
+            yield str(root), root.name if base is None else prefix.as_posix()
             continue
         table = root / dataset.labels.file if dataset.labels.file else None
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root)
             hidden = any(part.startswith(".") for part in name.parts)
             if path.is_file() and not hidden and path != table:
-                yield str(path), name.as_posix()
+                yield str(path), (prefix / name).as_posix()
 
 
 def _read_all(names: Mapping[str, str], door: _Door, executor: Executor | None) -> tuple[list[Frame], list[Exclusion]]:
@@ -183,7 +191,7 @@ def _read_all(names: Mapping[str, str], door: _Door, executor: Executor | None) 
         for frame in found:
             copy = seen[frame.sample]
             seen[frame.sample] += 1
-            frames.append(replace(frame, sample=f"{frame.sample}-{copy}") if copy else frame)
+            frames.append(replace(frame, sample=f"{frame.sample}-{copy}", copy=copy) if copy else frame)
     return sorted(frames, key=lambda frame: frame.sample), exclusions
 
 
@@ -191,7 +199,7 @@ def _drop_copies(frames: Iterable[Frame]) -> tuple[list[Frame], list[Exclusion]]
     """Keep one file per SOPInstanceUID: copies would pass for phases, and count twice where labels go by UID."""
     kept, exclusions = [], []
     for frame in frames:
-        if "-" in frame.sample:
+        if frame.copy:
             exclusions.append(_exclude(frame, "same SOPInstanceUID as another file"))
         else:
             kept.append(frame)
@@ -220,7 +228,7 @@ def read_frames(path: Path, name: str, door: _Door) -> list[Frame]:
         looks_like_dicom = is_dicom(path)
     except OSError as error:
         raise DicomError("cannot be opened") from error
-    origin = Origin(path, name, door.find_patient(name), door.pseudonyms, door.salt)
+    origin = door.find_origin(path, name)
     return read_dicom_frames(origin) if looks_like_dicom else read_plain_frames(origin)
 
 
@@ -246,23 +254,31 @@ def _select(frames: Iterable[Frame], dataset: Dataset) -> tuple[list[Frame], lis
 
 
 def _label(
-    frames: Iterable[Frame], names: Mapping[str, str], table: LabelTable, pseudonyms: Pseudonyms
+    frames: Iterable[Frame], names: Mapping[str, str], table: LabelTable
 ) -> tuple[list[Frame], dict[str, str], list[Exclusion]]:
-    """Return labelled frames, sample -> class name, and exclusions, label rows without an image among them."""
-    kept, exclusions, used = [], [], set()
+    """Return labelled frames, sample -> class name, and exclusions; copies with other labels cost them all."""
+    found, exclusions = [], []
     labels: dict[str, str] = {}
+    claims: dict[tuple[str, int], set[str]] = {}
     for frame in frames:
-        name = names[frame.path]
-        label, reason = table.look_up(frame, name)
-        used.add(table.find_key(frame, name))
+        label, reason = table.look_up(frame, names[frame.path])
         if label is None:
             exclusions.append(_exclude(frame, reason))
         else:
-            kept.append(frame)
+            found.append(frame)
             labels[frame.sample] = label
-    unused = sorted(set(table.labels) - used)
-    exclusions += [Exclusion(pseudonyms.code("label", key), UNUSED, table.names[key]) for key in unused]
+            claims.setdefault((frame.instance, frame.index), set()).add(label)
+    kept = [frame for frame in found if len(claims[frame.instance, frame.index]) == 1]
+    exclusions += [_exclude(frame, CONFLICT) for frame in found if len(claims[frame.instance, frame.index]) > 1]
     return kept, labels, exclusions
+
+
+def _list_unused(
+    table: LabelTable, frames: Iterable[Frame], names: Mapping[str, str], pseudonyms: Pseudonyms
+) -> list[Exclusion]:
+    """Return the label rows that no image belongs to, selected or not."""
+    unused = table.find_unused(frames, names)
+    return [Exclusion(pseudonyms.code("label", key), UNUSED, table.names[key]) for key in unused]
 
 
 def _group(
@@ -271,11 +287,12 @@ def _group(
     """Return the frames of each sample: one, or one per phase."""
     if dataset.channels == "grey":
         return [(frame,) for frame in frames], []
-    groups = group_phases(frames)
+    groups, refused = group_phases(frames)
+    exclusions = [_exclude(frame, reason) for frame, reason in refused]
     wanted = dataset.phases or count_phases(groups)
     if groups and wanted < 2:
         raise BcdxError('channels = "phases", but no slice position has two phases; use channels = "grey"')
-    kept, exclusions = [], []
+    kept = []
     for group in groups:
         named = {labels.get(frame.sample) for frame in group}
         reason = ""

@@ -5,8 +5,6 @@ Order: padding mask from stored values -> modality LUT or rescale -> VOI where a
 
 from __future__ import annotations
 
-import logging
-import struct
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,16 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
 from bcdx.errors import DicomError
-from bcdx.imaging.dicom import MALFORMED, frame_item
+from bcdx.imaging.damage import translate_damage
+from bcdx.imaging.dicom import frame_item
 from bcdx.imaging.frames import Frame, Slice
 from bcdx.imaging.plain import read_plain_slice
 
-logger = logging.getLogger(__name__)
-
-UNDECODABLE = (RuntimeError, OSError, MemoryError, struct.error, *MALFORMED)
-"""What pydicom and its decoder plugins raise on pixel data that they cannot decode."""
-
 Stored = NDArray[Any]
+
+PIXEL_FORMAT = ("PhotometricInterpretation", "PixelRepresentation", "BitsStored")
+RESCALE = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept")
+VOI = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
 
 
 def read_slice(frame: Frame, *, voi: bool = False) -> Slice:
@@ -41,21 +39,19 @@ def read_slice(frame: Frame, *, voi: bool = False) -> Slice:
         DicomError: The pixels cannot be decoded, are cut short or are not finite.
     """
     found = read_plain_slice(frame) if frame.is_plain else _read_dicom_slice(frame, voi=voi)
-    if not np.isfinite(found.pixels).all():
+    shown = found.pixels if found.padding is None else found.pixels[~found.padding]
+    if not np.isfinite(shown).all():
         raise DicomError("pixels are not finite")
     return found
 
 
 def _read_dicom_slice(frame: Frame, *, voi: bool) -> Slice:
-    try:
+    with translate_damage(frame.path, "pixel data cannot be decoded"):
         stat = Path(frame.path).stat()
         ds = _open(frame.path, (stat.st_mtime_ns, stat.st_size))
         stored = _decode(ds, frame.index)
         padding = find_padding(ds, stored)
         pixels = to_real_units(ds, frame.index, stored, voi=voi)
-    except UNDECODABLE as error:
-        logger.debug("%s: %s", frame.path, error)
-        raise DicomError("pixel data cannot be decoded") from error
     if pixels.shape != frame.shape:
         raise DicomError("pixel data and header disagree on the size")
     return Slice(frame, pixels, padding)
@@ -94,31 +90,50 @@ def _keep_stored_bits(ds: Dataset, stored: Stored) -> Stored:
 
 
 def find_padding(ds: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
-    """Return where PixelPaddingValue (up to PixelPaddingRangeLimit) stands, None where there is none."""
-    value = ds.get("PixelPaddingValue")
+    """Return where PixelPaddingValue (up to PixelPaddingRangeLimit) stands, None where there is none.
+
+    Floating-point pixels have elements of their own: FloatPixelPaddingValue or DoubleFloatPixelPaddingValue.
+    """
+    kind = {"f4": "Float", "f8": "DoubleFloat"}.get(stored.dtype.str[1:], "")
+    value, limit = ds.get(f"{kind}PixelPaddingValue"), ds.get(f"{kind}PixelPaddingRangeLimit")
     if value is None or isinstance(value, (bytes, str)):
         return None
-    limit = ds.get("PixelPaddingRangeLimit", value)
-    low, high = sorted(_as_stored(int(one), stored) for one in (value, limit))
-    mask: NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    ends = (value, value if limit is None else limit)
+    low, high = sorted(float(one) if kind else _as_stored(int(one), stored) for one in ends)
+    mask: NDArray[np.bool_] = np.isnan(stored) if np.isnan(low) else (stored >= low) & (stored <= high)
     return mask if mask.any() else None
 
 
 def to_real_units(ds: Dataset, index: int, stored: Stored, *, voi: bool) -> NDArray[np.float32]:
     """Return float32 pixels after modality LUT or rescale, VOI where asked, and negation of MONOCHROME1."""
-    item = frame_item(ds, index, "PixelValueTransformationSequence")
-    values = apply_modality_lut(stored, item if item is not None else ds)
+    rules = _frame_rules(ds, index)
+    values = apply_modality_lut(stored, rules)
     if voi:
-        window = frame_item(ds, index, "FrameVOILUTSequence")
-        values = apply_voi_lut(values, window if window is not None else ds)
+        values = apply_voi_lut(values, rules)
     pixels = np.asarray(values, np.float32)
     return -pixels if ds.PhotometricInterpretation == "MONOCHROME1" else pixels
 
 
+def _frame_rules(ds: Dataset, index: int) -> Dataset:
+    """Return the elements that turn a frame's stored values into what is shown, wherever they stand; no empty ones."""
+    rules = Dataset()
+    rules.file_meta = ds.file_meta  # tells the byte order of lookup tables
+    for source, keywords in (
+        (ds, PIXEL_FORMAT),
+        (frame_item(ds, index, "PixelValueTransformationSequence") or ds, RESCALE),
+        (frame_item(ds, index, "FrameVOILUTSequence") or ds, VOI),
+    ):
+        for keyword in keywords:
+            if source.get(keyword) not in (None, ""):
+                rules.add(source[keyword])
+    if "RescaleSlope" in rules or "RescaleIntercept" in rules:
+        rules.setdefault("RescaleSlope", 1)
+        rules.setdefault("RescaleIntercept", 0)
+    return rules
+
+
 def _as_stored(value: int, stored: Stored) -> int:
     """Return a padding value as the pixels' own type writes it: files mix up US and SS."""
-    if stored.dtype.kind == "f":
-        return value
     bits = stored.dtype.itemsize * 8
     wrapped = value % (1 << bits)
     return wrapped - (1 << bits) if stored.dtype.kind == "i" and wrapped >= 1 << (bits - 1) else wrapped

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from bcdx.errors import DicomError
+from bcdx.imaging.damage import translate_damage
 from bcdx.imaging.frames import MAX_PIXELS, Frame, TimeKeys
 from bcdx.imaging.geometry import find_laterality, find_plane
 from bcdx.imaging.identity import Pseudonyms, split_digest
 
 logger = logging.getLogger(__name__)
-
-MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError, OverflowError, EOFError)
-"""What pydicom raises on elements that do not hold what they should."""
 
 NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation, not an image",
@@ -30,6 +29,11 @@ NOT_IMAGES = {
 }
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
+MAX_FRAMES = 2**16
+"""A file that claims more frames is left out."""
+UNDEFINED_LENGTH = 0xFFFFFFFF
+ITEM_HEADER_BYTES = 8
+"""Each frame of compressed pixel data is an item at least."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -50,11 +54,8 @@ def read_header(path: Path) -> Dataset:
     Raises:
         DicomError: It cannot be read as DICOM.
     """
-    try:
-        return pydicom.dcmread(path, force=True, defer_size="2 KB", specific_tags=None, stop_before_pixels=False)
-    except (InvalidDicomError, OSError, *MALFORMED) as error:
-        logger.debug("%s: %s", path, error)
-        raise DicomError("damaged DICOM") from error
+    with translate_damage(path, "damaged DICOM"):
+        return pydicom.dcmread(path, force=True, defer_size="2 KB")
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,18 @@ class Origin:
     Attributes:
         path: The file.
         name: Its path within the collection.
-        patient: Identifier from outside the file, for files that carry no PatientID.
+        patient: PatientID; until the file is read one from outside it, for files that carry none; "": nobody's.
+        patient_is_file: The file itself stands for a patient.
         pseudonyms: Turns identifiers into codes.
         salt: Of the split.
     """
 
     path: Path
     name: str
-    patient: str | None
+    patient: str
     pseudonyms: Pseudonyms
     salt: str
+    patient_is_file: bool = False
 
 
 def read_dicom_frames(origin: Origin) -> list[Frame]:
@@ -83,16 +86,21 @@ def read_dicom_frames(origin: Origin) -> list[Frame]:
         DicomError: It holds no grey image that can be used; `reason` says why.
     """
     ds = read_header(origin.path)
-    _check_image(ds)
-    try:
-        patient = str(ds.get("PatientID") or "").strip() or origin.patient
-        if patient is None:
-            raise DicomError("no PatientID")
-        frames = range(_count_frames(ds))
-        return [_describe_frame(ds, origin, patient, index) for index in frames]
-    except MALFORMED as error:
-        logger.debug("%s: %s", origin.path, error)
-        raise DicomError("damaged DICOM header") from error
+    with translate_damage(origin.path, "damaged DICOM header"):
+        _check_image(ds)
+        origin = _settle_patient(ds, origin)
+        count = _count_frames(ds, origin.path.stat().st_size)
+        return [_describe_frame(ds, origin, index) for index in range(count)]
+
+
+def _settle_patient(ds: Dataset, origin: Origin) -> Origin:
+    """Return the origin with the file's own PatientID, if it has one."""
+    patient = str(ds.get("PatientID") or "").strip()
+    if patient:
+        return replace(origin, patient=patient, patient_is_file=False)
+    if not origin.patient:
+        raise DicomError("no PatientID")
+    return origin
 
 
 def frame_item(ds: Dataset, index: int, sequence: str) -> Dataset | None:
@@ -133,11 +141,24 @@ def _check_size(ds: Dataset) -> str | None:
     return None
 
 
-def _count_frames(ds: Dataset) -> int:
-    return max(int(ds.get("NumberOfFrames") or 1), 1)
+def _count_frames(ds: Dataset, file_bytes: int) -> int:
+    """Return NumberOfFrames unless the pixel data cannot hold as many: a damaged number may go into the billions."""
+    frames = max(int(ds.get("NumberOfFrames") or 1), 1)
+    if frames == 1:
+        return 1
+    name = next(name for name in PIXELS if name in ds)
+    element = ds.get_item(name, keep_deferred=True)
+    length = element.length if isinstance(element, RawDataElement) else len(element.value or b"")
+    if length == UNDEFINED_LENGTH:
+        held = file_bytes // ITEM_HEADER_BYTES
+    else:
+        held = 8 * length // (int(ds.Rows) * int(ds.Columns) * int(ds.get("BitsAllocated") or 8))
+    if frames > min(held, MAX_FRAMES):
+        raise DicomError("more frames than its pixel data can hold")
+    return frames
 
 
-def _describe_frame(ds: Dataset, origin: Origin, patient: str, index: int) -> Frame:
+def _describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
     shape = (int(ds.Rows), int(ds.Columns))
     orientation = _floats(ds, index, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
     position = _floats(ds, index, "PlanePositionSequence", "ImagePositionPatient", 3)
@@ -148,8 +169,9 @@ def _describe_frame(ds: Dataset, origin: Origin, patient: str, index: int) -> Fr
     return Frame(
         path=str(origin.path),
         index=index,
-        **_codes(ds, origin, patient, index),
-        split_digest=split_digest(origin.salt, patient),
+        **_codes(ds, origin, index),
+        split_digest=split_digest(origin.salt, origin.patient),
+        patient_is_file=origin.patient_is_file,
         modality=str(ds.get("Modality", "")),
         plane=find_plane(orientation),
         laterality=laterality,
@@ -159,14 +181,15 @@ def _describe_frame(ds: Dataset, origin: Origin, patient: str, index: int) -> Fr
         shape=shape,
         spacing_mm=spacing,
         time_keys=_time_keys(ds, index),
-        instance_number=int(_number(ds, "InstanceNumber") or 0),
+        series_number=int(read_number(ds, "SeriesNumber") or 0),
+        instance_number=int(read_number(ds, "InstanceNumber") or 0),
         scanner=_scanner(ds),
     )
 
 
-def _codes(ds: Dataset, origin: Origin, patient: str, index: int) -> dict[str, Any]:
+def _codes(ds: Dataset, origin: Origin, index: int) -> dict[str, Any]:
     """Return the keyed codes; a missing study or series falls back to the patient and the folder."""
-    pseudonyms = origin.pseudonyms
+    pseudonyms, patient = origin.pseudonyms, origin.patient
     study = str(ds.get("StudyInstanceUID") or f"study of {patient}")
     series = str(ds.get("SeriesInstanceUID") or f"series in {Path(origin.name).parent} of {study}")
     instance = str(ds.get("SOPInstanceUID") or f"file {origin.name}")
@@ -211,24 +234,37 @@ def _tagged_laterality(ds: Dataset, index: int) -> tuple[str, str]:
 
 def _time_keys(ds: Dataset, index: int) -> TimeKeys:
     content = frame_item(ds, index, "FrameContentSequence") or Dataset()
-    temporal = _number(content, "TemporalPositionIndex")
-    if temporal is None:
-        temporal = _number(frame_item(ds, index, "TemporalPositionSequence") or ds, "TemporalPositionIdentifier")
-    trigger = _number(frame_item(ds, index, "CardiacSynchronizationSequence") or ds, "TriggerTime")
-    number = _number(content, "FrameAcquisitionNumber")
-    if number is None:
-        number = _number(ds, "AcquisitionNumber")
-    clock = content.get("FrameAcquisitionDateTime") or ds.get("AcquisitionTime") or ds.get("ContentTime")
-    return temporal, trigger, number, _seconds(clock)
+    position = frame_item(ds, index, "TemporalPositionSequence") or ds
+    trigger = frame_item(ds, index, "CardiacSynchronizationSequence") or ds
+    acquired = content.get("FrameAcquisitionDateTime") or ds.get("AcquisitionDateTime")
+    return TimeKeys(
+        temporal_position=_first(
+            read_number(content, "TemporalPositionIndex"), read_number(position, "TemporalPositionIdentifier")
+        ),
+        trigger_time=read_number(trigger, "TriggerTime"),
+        acquisition_number=_first(read_number(content, "FrameAcquisitionNumber"), read_number(ds, "AcquisitionNumber")),
+        acquisition_time=_first(_seconds(acquired), _clock(ds, "Acquisition")),
+        content_time=_clock(ds, "Content"),
+    )
 
 
-def _number(ds: Dataset, keyword: str) -> float | None:
-    """Return a numeric element, None where it is missing or does not hold a number."""
+def _first(value: float | None, other: float | None) -> float | None:
+    return other if value is None else value
+
+
+def read_number(ds: Dataset, keyword: str) -> float | None:
+    """Return a numeric element, None where it is missing, empty or does not hold a finite number."""
     try:
-        value = ds.get(keyword)
-        return None if value is None or value == "" else float(value)
-    except MALFORMED:
+        value = float(ds.get(keyword))  # None is a TypeError, as a list of numbers is
+    except (ValueError, TypeError, NotImplementedError, OverflowError):
         return None
+    return value if math.isfinite(value) else None
+
+
+def _clock(ds: Dataset, kind: str) -> float | None:
+    """Return AcquisitionTime or ContentTime as seconds, with its date where there is one: nights are passed."""
+    date, time = str(ds.get(f"{kind}Date") or "").strip(), str(ds.get(f"{kind}Time") or "").strip()
+    return _seconds(date + time if re.fullmatch(r"\d{8}", date) else time)
 
 
 def _seconds(value: Any) -> float | None:
@@ -241,7 +277,7 @@ def _seconds(value: Any) -> float | None:
 
 
 def _scanner(ds: Dataset) -> str:
-    strength = _number(ds, "MagneticFieldStrength")
+    strength = read_number(ds, "MagneticFieldStrength")
     parts = [str(ds.get("Manufacturer") or ""), str(ds.get("ManufacturerModelName") or "")]
     if strength:
         parts.append(f"{strength:g}T")

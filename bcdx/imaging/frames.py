@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,26 @@ from numpy.typing import NDArray
 MAX_PIXELS = 2**26
 """Images with more pixels are left out before memory is taken for them."""
 
-TimeKeys = tuple[float | None, float | None, float | None, float | None]
-"""TemporalPositionIdentifier, TriggerTime, AcquisitionNumber, AcquisitionTime or ContentTime."""
+
+class TimeKeys(NamedTuple):
+    """What may tell the phases of one position apart, the surest first; None where missing.
+
+    Attributes:
+        temporal_position: TemporalPositionIdentifier, of enhanced objects TemporalPositionIndex.
+        trigger_time: TriggerTime, ms.
+        acquisition_number: AcquisitionNumber.
+        acquisition_time: AcquisitionDateTime, else AcquisitionDate and AcquisitionTime, seconds.
+        content_time: ContentDate and ContentTime, seconds.
+    """
+
+    temporal_position: float | None = None
+    trigger_time: float | None = None
+    acquisition_number: float | None = None
+    acquisition_time: float | None = None
+    content_time: float | None = None
+
+
+NO_TIMES = TimeKeys()
 
 
 @dataclass(frozen=True)
@@ -33,10 +52,12 @@ class Frame:
         shape: Rows and columns.
         spacing_mm: Row and column spacing; (0, 0) if unknown.
         time_keys: For ordering phases; never stored.
-        instance_number: InstanceNumber, 0 if missing.
+        series_number, instance_number: SeriesNumber and InstanceNumber, 0 if missing.
         scanner: Manufacturer, model and field strength in clear.
         site: Code of InstitutionName; "" if missing.
         is_plain: Not DICOM.
+        patient_is_file: Its patient is nobody but the file itself.
+        copy: Number among the files of one SOPInstanceUID, from 0.
     """
 
     path: str
@@ -56,11 +77,14 @@ class Frame:
     position_mm: tuple[float, ...] | None = None
     shape: tuple[int, int] = (0, 0)
     spacing_mm: tuple[float, float] = (0.0, 0.0)
-    time_keys: TimeKeys = (None, None, None, None)
+    time_keys: TimeKeys = NO_TIMES
+    series_number: int = 0
     instance_number: int = 0
     scanner: str = ""
     site: str = ""
     is_plain: bool = False
+    patient_is_file: bool = False
+    copy: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from bcdx.imaging.identity import Pseudonyms
 
 KEYS = ("path", "SOPInstanceUID", "SeriesInstanceUID", "PatientID")
 PATIENT_COLUMNS = ("PatientID", "patient")
+SIDE_COLUMNS = ("laterality", "Laterality")
 NO_LABEL = "no label"
 CONFLICT = "two labels for one sample"
 UNKNOWN = "label is not one of the classes"
@@ -55,6 +56,18 @@ class LabelTable:
                 return key
         return None
 
+    def find_unused(self, frames: Iterable[Frame], names: Mapping[str, str]) -> list[str]:
+        """Return the keys of rows that speak of no file and no frame, used or not.
+
+        Args:
+            frames: All that could be read.
+            names: Path -> name of all files, damaged ones too.
+        """
+        used = {self.find_key(frame, names[frame.path]) for frame in frames}
+        if self.key == "path":
+            used.update(key for name in names.values() for key in _path_keys(name))
+        return sorted(set(self.labels) - used)
+
     def look_up(self, frame: Frame, name: str) -> tuple[str | None, str]:
         """Return (class name, "") or (None, reason) for a frame.
 
@@ -78,7 +91,7 @@ class LabelTable:
 
     def _possible_keys(self, frame: Frame, name: str) -> tuple[str, ...]:
         if self.key == "path":
-            return name, str(PurePosixPath(name).with_suffix(""))
+            return _path_keys(name)
         if self.key == "PatientID":
             return (f"{frame.patient}/{frame.laterality}",) if self.sided else (f"{frame.patient}/",)
         return (frame.instance,) if self.key == "SOPInstanceUID" else (frame.series,)
@@ -89,6 +102,11 @@ class LabelTable:
         if not self.classes:
             return folders[0] if folders else ""
         return next((part for part in reversed(folders) if part in self.classes), folders[-1] if folders else "")
+
+
+def _path_keys(name: str) -> tuple[str, str]:
+    """Return how a table may write a file's path: with or without its suffix."""
+    return name, str(PurePosixPath(name).with_suffix(""))
 
 
 def read_labels(dataset: Dataset, *, source: Path, pseudonyms: Pseudonyms) -> LabelTable:
@@ -107,17 +125,17 @@ def read_labels(dataset: Dataset, *, source: Path, pseudonyms: Pseudonyms) -> La
     if key not in KEYS:
         raise LabelError(f"{path}: labels.key must be one of {', '.join(KEYS)}, received {key!r}")
     _find_column(path, columns, (settings.column,))
-    sided = key == "PatientID" and "laterality" in columns
+    side = next((name for name in SIDE_COLUMNS if name in columns), None) if key == "PatientID" else None
     labels: dict[str, str | None] = {}
     names: dict[str, str] = {}
     for row in rows:
-        coded = _code_key(row, key, pseudonyms, sided=sided)
+        coded = _code_key(row, (key, side), pseudonyms)
         label = row[settings.column].strip()
         label = settings.rename.get(label, label)
         names[coded] = row[key]
         labels[coded] = label if labels.get(coded, label) == label else None
     patients = _read_patients(path, rows, settings) if key == "path" else {}
-    return LabelTable(key, labels, patients, dataset.classes, names, settings.rename, sided)
+    return LabelTable(key, labels, patients, dataset.classes, names, settings.rename, side is not None)
 
 
 def _read_rows(path: Path, settings: Labels) -> list[Row]:
@@ -156,14 +174,16 @@ def _find_column(path: Path, columns: Iterable[str], wanted: Iterable[str]) -> s
     raise LabelError(f"{path}: no column {' or '.join(map(repr, wanted))}; it has {', '.join(map(repr, columns))}")
 
 
-def _code_key(row: Row, key: str, pseudonyms: Pseudonyms, *, sided: bool) -> str:
+def _code_key(row: Row, columns: tuple[str, str | None], pseudonyms: Pseudonyms) -> str:
+    """Return the key of a row, from its key column and, if there is one, that of the laterality."""
+    key, side = columns
     value = row[key].strip()
     if key == "path":
         return str(PurePosixPath(value.replace("\\", "/")))
     coded = pseudonyms.code(key, value)
     if key != "PatientID":
         return coded
-    return f"{coded}/{row['laterality'].strip()[:1].upper() if sided else ''}"
+    return f"{coded}/{row[side].strip()[:1].upper() if side else ''}"
 
 
 def _read_patients(path: Path, rows: list[Row], settings: Labels) -> dict[str, str]:

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
-from bcdx.imaging.frames import Frame
+from bcdx.imaging.frames import Frame, TimeKeys
 
 Key = tuple[object, ...]
 
+NO_POSITION = "no slice position to group phases by"
+NO_ORDER = "nothing tells the order of its phases"
 
-def group_phases(frames: Iterable[Frame]) -> list[tuple[Frame, ...]]:
-    """Return the frames of each slice position, ordered in time; positions in a fixed order.
+TIMES = tuple(attrgetter(f"time_keys.{name}") for name in TimeKeys._fields)
+REPEAT = attrgetter("series_number", "instance_number", "index")
+
+
+def group_phases(frames: Iterable[Frame]) -> tuple[list[tuple[Frame, ...]], list[tuple[Frame, str]]]:
+    """Return the frames of each slice position in order of time, and (frame, reason) of those that have no order.
 
     Frames share a position when study, FrameOfReferenceUID, orientation, position and grid agree, whatever their
-    series; frames without a position are grouped by series. The order is that of the first of
-    TemporalPositionIdentifier, TriggerTime, AcquisitionNumber and acquisition or content time that differs for each
-    frame of the position, else that of series and instance.
+    series. Without a position TemporalPositionIdentifier alone tells the phases of a series from its slices.
     """
     groups: dict[Key, list[Frame]] = {}
     for frame in frames:
         groups.setdefault(position_key(frame), []).append(frame)
-    return [order_phases(groups[key]) for key in sorted(groups, key=repr)]
+    ordered: list[tuple[Frame, ...]] = []
+    refused: list[tuple[Frame, str]] = []
+    for key in sorted(groups, key=repr):
+        placed = has_position(groups[key][0])
+        group = order_phases(groups[key]) if placed else _sort_by(groups[key], TIMES[0])
+        if group is None:
+            refused += [(frame, NO_ORDER if placed else NO_POSITION) for frame in groups[key]]
+        else:
+            ordered.append(group)
+    return ordered, refused
+
+
+def has_position(frame: Frame) -> bool:
+    """Return whether it is known where the frame lies."""
+    return frame.position_mm is not None and frame.orientation is not None
 
 
 def position_key(frame: Frame) -> Key:
@@ -38,13 +58,23 @@ def position_key(frame: Frame) -> Key:
     )
 
 
-def order_phases(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Return the frames of one position in order of time."""
-    for index in range(4):
-        times = [frame.time_keys[index] for frame in frames]
-        if None not in times and len(set(times)) == len(times):
-            return tuple(sorted(frames, key=lambda frame: frame.time_keys[index] or 0.0))
-    return tuple(sorted(frames, key=lambda frame: (frame.series, frame.instance_number, frame.index, frame.sample)))
+def order_phases(frames: Sequence[Frame]) -> tuple[Frame, ...] | None:
+    """Return the frames of one position in order of time, None where nothing tells it.
+
+    The order is that of the first of `TimeKeys` that differs for each frame, else that of SeriesNumber, InstanceNumber
+    and frame number.
+    """
+    for key in (*TIMES, REPEAT):
+        ordered = _sort_by(frames, key)
+        if ordered is not None:
+            return ordered
+    return None
+
+
+def _sort_by(frames: Sequence[Frame], key: Callable[[Frame], Any]) -> tuple[Frame, ...] | None:
+    """Return the frames sorted, None unless the key is known and differs for each."""
+    values = [key(frame) for frame in frames]
+    return None if None in values or len(set(values)) < len(values) else tuple(sorted(frames, key=key))
 
 
 def count_phases(groups: Iterable[Sequence[Frame]], *, most: int = 3) -> int:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from bcdx.errors import DicomError
+from bcdx.imaging.damage import translate_damage
 from bcdx.imaging.dicom import Origin
 from bcdx.imaging.frames import MAX_PIXELS, Frame, Slice
 from bcdx.imaging.identity import split_digest
-
-logger = logging.getLogger(__name__)
 
 FORMATS = ("PNG", "JPEG", "PPM", "TIFF")
 NO_PATIENT = "no patient for a plain image"
@@ -32,7 +30,7 @@ def read_plain_frames(origin: Origin) -> list[Frame]:
     """
     with _opened(origin.path) as image:
         shape = (image.height, image.width)
-    if origin.patient is None:
+    if not origin.patient:
         raise DicomError(NO_PATIENT)
     patient, name, pseudonyms = origin.patient, origin.name, origin.pseudonyms
     return [
@@ -48,6 +46,7 @@ def read_plain_frames(origin: Origin) -> list[Frame]:
             laterality_reason="a plain image has no laterality",
             shape=shape,
             is_plain=True,
+            patient_is_file=origin.patient_is_file,
         )
     ]
 
@@ -58,27 +57,19 @@ def read_plain_slice(frame: Frame) -> Slice:
     Raises:
         DicomError: The file is cut short or damaged.
     """
-    with _opened(Path(frame.path)) as image:
-        try:
-            grey = image if image.mode in GREY_MODES else image.convert("RGB").convert("L")
-            pixels = np.asarray(grey).astype(np.float32)
-        except (OSError, ValueError, SyntaxError) as error:
-            logger.debug("%s: %s", frame.path, error)
-            raise DicomError("pixel data cannot be decoded") from error
-    return Slice(frame, pixels)
+    with _opened(Path(frame.path)) as image, translate_damage(frame.path, "pixel data cannot be decoded"):
+        grey = image if image.mode in GREY_MODES else image.convert("RGB").convert("L")
+        return Slice(frame, np.asarray(grey).astype(np.float32))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
+    with translate_damage(path, NOT_READ), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
+        try:
             image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise DicomError(f"more than {MAX_PIXELS} pixels") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        logger.debug("%s: %s", path, error)
-        raise DicomError(NOT_READ) from error
+        except Image.DecompressionBombError as error:
+            raise DicomError(f"more than {MAX_PIXELS} pixels") from error
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise DicomError(f"more than {MAX_PIXELS} pixels")

@@ -23,6 +23,10 @@ def look(folder: Path, labelled: bool = True, **settings: Any) -> Collection:
     return scan(Dataset(**settings), source=folder, pseudonyms=NAMES, labelled=labelled)
 
 
+def items_of(found: Collection) -> list[Any]:
+    return [item for one in found.studies for item in one.items]
+
+
 def reasons(found: Collection) -> Counter[str]:
     return Counter(one.reason for one in found.exclusions)
 
@@ -69,11 +73,12 @@ def test_scan_labels_by_identifier(folder: Path, write_dicom: Any, key: str) -> 
     assert {0: 2, 1: 2} == Counter(item.label for one in found.studies for item in one.items)
 
 
-def test_scan_labels_a_breast_by_patient_and_laterality(write_dicom: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["laterality", "Laterality"])  # as we write it, as DICOM does
+def test_scan_labels_a_breast_by_patient_and_laterality(write_dicom: Any, tmp_path: Path, column: str) -> None:
     """One side of a patient may be ill while the other is not."""
     for side in "LR":
         write_dicom(f"in/{side}.dcm", np.arange(16, dtype=np.uint16).reshape(4, 4), ImageLaterality=side)
-    (tmp_path / "in" / "t.csv").write_text("PatientID,laterality,label\nP1,left,sick\nP1,R,fine\n")
+    (tmp_path / "in" / "t.csv").write_text(f"PatientID,{column},label\nP1,left,sick\nP1,R,fine\n")
     found = look(tmp_path / "in", labels=Labels(file="t.csv"))
     assert {("L", "sick"), ("R", "fine")} == {
         (item.frames[0].laterality, found.classes[item.label]) for one in found.studies for item in one.items
@@ -207,6 +212,65 @@ def test_copies_of_one_instance_count_once_unless_each_file_has_a_label(folder: 
     assert 5 == sum(len(one.items) for one in found.studies)
 
 
+@pytest.mark.parametrize("channels", ["grey", "phases"])
+def test_copies_of_one_instance_with_two_labels_are_all_left_out(write_dicom: Any, folder: Path, channels: Any) -> None:
+    """Whichever file were taken, half of the tables would be contradicted."""
+    place = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    rows = ["path,label"]
+    for patient, phase in ((patient, phase) for patient in "abc" for phase in (1, 2)):
+        pixels = np.random.default_rng(ord(patient) + phase).integers(0, 99, (8, 8)).astype(np.uint16)
+        same = {"PatientID": patient, "StudyInstanceUID": f"1.{ord(patient)}", "TemporalPositionIdentifier": phase}
+        write_dicom(f"in/{patient}{phase}.dcm", pixels, **same, **place)
+        rows.append(f"{patient}{phase}.dcm,{'x' if patient == 'a' else 'y'}")
+    (folder / "copy.dcm").write_bytes((folder / "b1.dcm").read_bytes())
+    (folder / "labels.csv").write_text("\n".join([*rows, "copy.dcm,x"]))
+    found = look(folder, channels=channels, **BY_PATH)
+    assert 2 == reasons(found)["two labels for one sample"]
+    assert not [item for item in items_of(found) if "b1" in item.frames[0].path]
+
+
+def test_copies_in_folders_of_two_classes_are_all_left_out(write_dicom: Any, tmp_path: Path) -> None:
+    """A folder's name is a label like any other."""
+    for name in ("a/1.dcm", "a/2.dcm", "b/3.dcm"):
+        write_dicom(f"in/{name}", np.arange(16, dtype=np.uint16).reshape(4, 4), PatientID=name)
+    (tmp_path / "in" / "b" / "copy.dcm").write_bytes((tmp_path / "in" / "a" / "1.dcm").read_bytes())
+    found = look(tmp_path / "in")
+    assert ({"two labels for one sample": 2}, 2) == (reasons(found), len(items_of(found)))
+
+
+def test_labels_of_images_that_are_not_selected_have_an_image(folder: Path, write_dicom: Any) -> None:
+    """Nor is a damaged file missing: each is listed once, with its own reason."""
+    write_dicom("in/mg.dcm", np.ones((4, 4), np.uint16), Modality="MG")
+    (folder / "cut.dcm").write_bytes((folder / "0.dcm").read_bytes()[:200])
+    with (folder / "labels.csv").open("a") as table:
+        table.write("\nmg.dcm,tumour\ncut.dcm,tumour")
+    found = look(folder, select=Select(modality=("MR",)), **BY_PATH)
+    assert {"modality not selected": 1, "no pixel data": 1} == reasons(found)
+
+
+def test_dicom_without_patient_taken_by_file_is_marked(write_dicom: Any, tmp_path: Path) -> None:
+    """As a plain image is; a PatientID of its own needs no mark."""
+    for index in range(2):
+        write_dicom(f"in/{index}.dcm", np.ones((4, 4), np.uint16), PatientID=None)
+        write_dicom(f"named/{index}.dcm", np.ones((4, 4), np.uint16), PatientID=f"P{index}")
+    marks = [look(tmp_path / name, labelled=False, patient="file").patient_is_file for name in ("in", "named")]
+    assert [True, False] == marks
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_of_one_name_in_several_sources_stay_apart(tmp_path: Path, whole: bool) -> None:
+    """Folders or files, in any order: each has a key and a patient of its own."""
+    for index, name in enumerate("ab"):
+        save_png(tmp_path / name / "1.png", index)
+    sources = [tmp_path / name if whole else tmp_path / name / "1.png" for name in "ab"]
+    keys = []
+    for paths in (sources, sources[::-1]):
+        found = scan(Dataset(patient="file"), source=paths, pseudonyms=NAMES, labelled=False)
+        assert (2, 0) == (len({item.frames[0].patient for item in items_of(found)}), len(found.exclusions))
+        keys.append({item.key for item in items_of(found)})
+    assert keys[0] == keys[1]
+
+
 @pytest.mark.parametrize(
     ("pattern", "name", "expected"),
     [
@@ -215,10 +279,10 @@ def test_copies_of_one_instance_count_once_unless_each_file_has_a_label(folder: 
         (r"(?P<patient>p\d+)_", "x/p7_1.png", "p7"),
         (r"p(\d+)_", "x/p7_1.png", "7"),
         (r"p\d+", "x/p7_1.png", "p7"),
-        (r"q", "x/p7_1.png", None),
+        (r"q", "x/p7_1.png", ""),
     ],
 )
-def test_match_patient_reads_groups(pattern: str, name: str, expected: str | None) -> None:
+def test_match_patient_reads_groups(pattern: str, name: str, expected: str) -> None:
     """Named group, else first group, else the whole match; `pair` joins neighbours."""
     assert expected == match_patient(pattern, name)
 

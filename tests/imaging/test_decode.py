@@ -22,7 +22,7 @@ from bcdx.imaging.identity import Pseudonyms
 
 
 def frames_of(path: Path) -> list[Frame]:
-    return read_dicom_frames(Origin(path, path.name, None, Pseudonyms(b"k"), "salt"))
+    return read_dicom_frames(Origin(path, path.name, "", Pseudonyms(b"k"), "salt"))
 
 
 def slice_of(path: Path, **options: Any) -> Slice:
@@ -130,6 +130,63 @@ def test_enhanced_frames_have_their_own_rescale_and_place(write_dicom: Any) -> N
     assert [1.0, 14.0, 29.0] == [float(read_slice(frame).pixels[1, 1]) for frame in frames]
 
 
+def enhanced(write_dicom: Any, name: str, pixels: np.ndarray, **groups: Dataset) -> Path:
+    """A file of several frames with shared functional groups."""
+    shared = Dataset()
+    for keyword, item in groups.items():
+        setattr(shared, keyword, Sequence([item]))
+    return write_dicom(
+        name,
+        pixels,
+        NumberOfFrames=len(pixels),
+        SharedFunctionalGroupsSequence=Sequence([shared]),
+        PixelRepresentation=0,
+    )
+
+
+def test_enhanced_frames_take_their_window_from_the_functional_group(write_dicom: Any) -> None:
+    """As a plain file with the same window does."""
+    pixels = np.arange(200, dtype=np.uint16).reshape(2, 10, 10)
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = 50, 20
+    several = frames_of(enhanced(write_dicom, "several.dcm", pixels, FrameVOILUTSequence=window))
+    plain = write_dicom("plain.dcm", pixels[0], WindowCenter=50, WindowWidth=20)
+    np.testing.assert_array_equal(slice_of(plain, voi=True).pixels, read_slice(several[0], voi=True).pixels)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [("", -5, lambda x: x - 5.0), (2, "", lambda x: x * 2.0), ("", "", lambda x: x), (2, None, lambda x: x * 2.0)],
+)
+def test_empty_rescale_counts_as_none(write_dicom: Any, slope: Any, intercept: Any, expected: Any) -> None:
+    """Slope 1 and intercept 0 where the element holds nothing."""
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    elements = {"RescaleSlope": slope, "RescaleIntercept": intercept}
+    path = write_dicom("r.dcm", pixels, **{name: value for name, value in elements.items() if value is not None})
+    np.testing.assert_array_equal(expected(pixels.astype(np.float32)), slice_of(path).pixels)
+
+
+def write_float(write_dicom: Any, pixels: np.ndarray, **elements: Any) -> Path:
+    """A file with FloatPixelData."""
+    path = write_dicom("f.dcm", pixels, PixelData=None, BitsAllocated=32, BitsStored=None, HighBit=None)
+    ds = pydicom.dcmread(path)
+    ds.FloatPixelData = pixels.tobytes()
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    ds.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("value", [-7.5, float("nan")])
+def test_padding_of_float_pixels_has_elements_of_its_own(write_dicom: Any, value: float) -> None:
+    """Padding may even be no number; what is not padded must be one."""
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
+    pixels[0, :2] = value
+    found = slice_of(write_float(write_dicom, pixels, FloatPixelPaddingValue=value))
+    assert found.padding is not None
+    assert [[0, 0], [0, 1]] == np.argwhere(found.padding).tolist()
+
+
 def test_truncated_pixels_are_an_error_not_a_padded_image(write_dicom: Any) -> None:
     """A file cut short is left out with a reason."""
     path = write_dicom("t.dcm", np.ones((64, 64), np.uint16))
@@ -142,10 +199,7 @@ def test_pixels_that_are_not_finite_are_an_error(write_dicom: Any) -> None:
     """A NaN would spread over the whole study's percentiles."""
     pixels = np.ones((4, 4), np.float32)
     pixels[1, 1] = np.nan
-    path = write_dicom("n.dcm", pixels, PixelData=None, BitsAllocated=32, BitsStored=None, HighBit=None)
-    ds = pydicom.dcmread(path)
-    ds.FloatPixelData = pixels.tobytes()
-    ds.save_as(path)
+    path = write_float(write_dicom, pixels)
     with pytest.raises(DicomError, match="not finite"):
         slice_of(path)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bcdx.imaging.frames import Frame
-from bcdx.imaging.phases import count_phases, group_phases
+from bcdx.imaging.frames import Frame, TimeKeys
+from bcdx.imaging.phases import NO_ORDER, NO_POSITION, count_phases, group_phases
 
 
 def frame(name: str, **known: Any) -> Frame:
@@ -20,30 +20,56 @@ def frame(name: str, **known: Any) -> Frame:
     return Frame(**{**base, **known})
 
 
-def names(groups: list[tuple[Frame, ...]]) -> list[list[str]]:
-    return [[one.sample for one in group] for group in groups]
+def names(frames: Any) -> list[list[str]]:
+    return [[one.sample for one in group] for group in group_phases(frames)[0]]
+
+
+def refusals(frames: Any) -> set[tuple[str, str]]:
+    return {(one.sample, reason) for one, reason in group_phases(frames)[1]}
 
 
 TIMES = [
-    ((1.0, None, None, None), (2.0, None, None, None)),  # TemporalPositionIdentifier
-    ((None, 10.0, None, None), (None, 20.0, None, None)),  # TriggerTime
-    ((1.0, None, 3.0, None), (1.0, None, 4.0, None)),  # equal identifiers: AcquisitionNumber decides
-    ((None, None, 1.0, 100.0), (None, None, 1.0, 200.0)),  # equal numbers: time decides
+    ({"temporal_position": 1}, {"temporal_position": 2}),
+    ({"trigger_time": 10}, {"trigger_time": 20}),
+    # equal identifiers: the number decides
+    ({"temporal_position": 1, "acquisition_number": 3}, {"temporal_position": 1, "acquisition_number": 4}),
+    ({"acquisition_number": 1, "acquisition_time": 100}, {"acquisition_number": 1, "acquisition_time": 200}),
+    # both passes acquired at one time: content time decides, however the first is written
+    ({"acquisition_time": 100, "content_time": 100}, {"acquisition_time": 100, "content_time": 200}),
+    ({"acquisition_time": 100, "content_time": 100}, {"content_time": 200}),
+    # the surest key wins over a later one that says otherwise
+    ({"temporal_position": 1, "content_time": 200}, {"temporal_position": 2, "content_time": 100}),
 ]
 
 
 @pytest.mark.parametrize(("early", "late"), TIMES)
 def test_phases_follow_the_first_key_that_tells_them_apart(early: Any, late: Any) -> None:
     """Across series as well, whatever the order of the files."""
-    frames = [frame("b", time_keys=early, series="z"), frame("a", time_keys=late, series="y")]
+    frames = [frame("b", time_keys=TimeKeys(**early), series="z"), frame("a", time_keys=TimeKeys(**late), series="y")]
     for order in itertools.permutations(frames):
-        assert [["b", "a"]] == names(group_phases(order))
+        assert [["b", "a"]] == names(order)
 
 
-def test_phases_without_times_follow_series_and_instance() -> None:
-    """The last resort is the order of repetition."""
-    frames = [frame("x", instance_number=2), frame("y", instance_number=1)]
-    assert [["y", "x"]] == names(group_phases(frames))
+@pytest.mark.parametrize("codes", [("y", "z"), ("z", "y")])  # under another key the codes sort the other way
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [
+        ({"series_number": 1, "instance_number": 9}, {"series_number": 2, "instance_number": 1}),
+        ({"instance_number": 1}, {"instance_number": 2}),
+        ({"index": 0}, {"index": 1}),
+    ],
+)
+def test_phases_without_times_follow_series_and_instance_number(codes: Any, early: Any, late: Any) -> None:
+    """The last resort is the order of repetition, never a code."""
+    frames = [frame(codes[0], series=codes[0], **early), frame(codes[1], series=codes[1], **late)]
+    assert [[codes[0], codes[1]]] == names(frames)
+
+
+def test_phases_that_nothing_orders_are_refused() -> None:
+    """A code would order them differently under every key."""
+    frames = [frame("a", series="r1"), frame("b", series="r2"), frame("c", position_mm=(9.0, 0.0, 0.0))]
+    assert [["c"]] == names(frames)
+    assert {("a", NO_ORDER), ("b", NO_ORDER)} == refusals(frames)
 
 
 @pytest.mark.parametrize(
@@ -58,19 +84,24 @@ def test_phases_without_times_follow_series_and_instance() -> None:
 )
 def test_frames_of_another_place_are_another_position(change: dict[str, Any]) -> None:
     """Study, frame of reference, position, orientation and grid must all agree."""
-    assert 2 == len(group_phases([frame("a"), frame("b", **change)]))
+    assert 2 == len(names([frame("a"), frame("b", **change)]))
 
 
 def test_rounding_in_the_header_does_not_part_phases() -> None:
     """A thousandth of a millimetre is no other place, nor is a negative zero."""
-    frames = [frame("a", time_keys=(1.0, None, None, None)), frame("b", position_mm=(0.001, -0.0, -0.001))]
-    assert 1 == len(group_phases(frames))
+    frames = [frame("a", instance_number=1), frame("b", instance_number=2, position_mm=(0.001, -0.0, -0.001))]
+    assert [["a", "b"]] == names(frames)
 
 
-def test_frames_without_position_are_grouped_by_series() -> None:
-    """No geometry: the series is all there is."""
-    frames = [frame(name, position_mm=None, series=series) for name, series in (("a", "1"), ("b", "1"), ("c", "2"))]
-    assert [2, 1] == [len(group) for group in group_phases(frames)]
+def test_frames_without_position_are_phases_only_by_temporal_position() -> None:
+    """Slices of a stack have times and numbers of their own as well; the standard's identifier is for phases alone."""
+    phases = [frame(f"p{n}", position_mm=None, time_keys=TimeKeys(temporal_position=n)) for n in (2, 1)]
+    stack = [
+        frame(f"s{n}", position_mm=None, series="stack", instance_number=n, time_keys=TimeKeys(content_time=n))
+        for n in (1, 2)
+    ]
+    assert [["p1", "p2"]] == names(phases + stack)
+    assert {("s1", NO_POSITION), ("s2", NO_POSITION)} == refusals(phases + stack)
 
 
 def test_count_phases_is_what_most_positions_have() -> None:
