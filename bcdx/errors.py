@@ -27,3 +27,7 @@ class RecordsError(BcdxError):
 
 class RunError(BcdxError):
     """A run folder that is missing, unfinished or belongs to another configuration."""
+
+
+class TrainingError(BcdxError):
+    """Training that came to nothing with these hyperparameters; others may do."""

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from bcdx._files import write_json
+from bcdx.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +88,16 @@ class Progress(keras.callbacks.Callback):
         self.state = read_state(folder)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Score, save, and decide whether to stop."""
+        """Score, save, and decide whether to stop.
+
+        Raises:
+            TrainingError: Loss or score is not a number; what was saved before stays.
+        """
         logs = {} if logs is None else logs
         state, old = self.state, (self.state.weights, self.state.best_weights)
+        _check_finite(logs.get("loss", 0.0), "loss", epoch)
         if self.score is not None:
-            logs["val_auc"] = self.score(self.model)
+            logs["val_auc"] = _check_finite(self.score(self.model), "validation AUC", epoch)
         state.epochs = epoch + 1
         value = logs.get("val_auc", float(state.epochs))
         if value > state.best:
@@ -119,6 +125,15 @@ def discard_weights(folder: Path, *, keep_best: bool) -> None:
     for path in folder.glob("*.weights.h5"):
         if path.name != kept:
             path.unlink()
+
+
+def _check_finite(value: float, name: str, epoch: int) -> float:
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"training diverged: {name} is {value} in epoch {epoch + 1}; lower optimizer.learning_rate (in a search, "
+            "space.learning_rate)"
+        )
+    return value
 
 
 def _seed_variables(model: keras.Model) -> list[Any]:

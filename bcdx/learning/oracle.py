@@ -1,0 +1,105 @@
+"""What a search may vary, and which values it tries next: settings in, a Keras Tuner oracle out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras_tuner
+
+from bcdx.config import Space, Tune
+from bcdx.errors import SettingsError
+from bcdx.learning.monitoring import METRIC
+
+HOMES = {
+    "depth": "network",
+    "dropout": "network",
+    "learning_rate": "optimizer",
+    "weight_decay": "optimizer",
+    "strength": "augment",
+}
+"""Searched setting -> the part of `Fit` that it belongs to."""
+
+
+class Hyperband(keras_tuner.oracles.HyperbandOracle):
+    """Keras Tuner's Hyperband with a budget: it stops after `max_trials`, wherever its schedule stands.
+
+    Its first bracket must fit into the budget and into the space; else it would end with models that were only begun.
+    """
+
+    def __init__(self, *, max_trials: int, combinations: float, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.max_trials = max_trials
+        self._max_collisions = 1000  # draws before a space counts as exhausted; 20 can miss one of few combinations
+        rounds = range(self._get_num_rounds(self._current_bracket))
+        sizes = [self._get_size(self._current_bracket, one) for one in rounds]
+        if combinations < sizes[0]:
+            raise SettingsError(
+                f"search.oracle = hyperband begins with {sizes[0]} different trials, but `space` holds {combinations} "
+                "combinations; add candidates, give space.learning_rate_range, or use the grid oracle"
+            )
+        if max_trials < sum(sizes):
+            raise SettingsError(
+                f"search.oracle = hyperband trains none to the end in fewer than {sum(sizes)} trials, received "
+                f"search.trials = {max_trials}; raise it, or lower optimizer.epochs"
+            )
+
+
+def make_oracle(settings: Tune) -> Any:
+    """Return the Keras Tuner oracle that the settings name, over the declared space only.
+
+    Raises:
+        SettingsError: Budget or space are too small for Hyperband.
+    """
+    search, space = settings.search, settings.space
+    shared: dict[str, Any] = {
+        "objective": keras_tuner.Objective(METRIC, "max"),
+        "hyperparameters": declare_space(space, ordered=search.oracle == "grid"),
+        "seed": settings.seed + 1,  # Keras Tuner takes 0 for "draw one"
+        "max_trials": search.trials,
+        "max_consecutive_failed_trials": search.trials + 1,  # neighbours in a grid may well diverge together
+    }
+    if search.oracle == "hyperband":
+        return Hyperband(max_epochs=settings.optimizer.epochs, combinations=count_combinations(space), **shared)
+    oracles = keras_tuner.oracles
+    kinds = {
+        "random": oracles.RandomSearchOracle,
+        "bayesian": oracles.BayesianOptimizationOracle,
+        "grid": oracles.GridSearchOracle,
+    }
+    return kinds[search.oracle](**shared)
+
+
+def declare_space(space: Space, *, ordered: bool) -> Any:
+    """Return the space as Keras Tuner's hyperparameters."""
+    declared = keras_tuner.HyperParameters()
+    for name, values in candidates(space).items():
+        if name == "learning_rate" and space.learning_rate_range is not None and not ordered:
+            declared.Float(name, *space.learning_rate_range, sampling="log")
+        else:
+            declared.Choice(name, values)
+    return declared
+
+
+def candidates(space: Space) -> dict[str, list[Any]]:
+    """Return what is searched: name -> candidate values (lowest and highest of a range)."""
+    named = {name: list(getattr(space, name)) for name in HOMES}
+    if space.learning_rate_range is not None:
+        named["learning_rate"] = list(space.learning_rate_range)
+    return {name: values for name, values in named.items() if values}
+
+
+def count_combinations(space: Space) -> float:
+    """Return how many different trials the space holds; infinity where a range is drawn from."""
+    if space.learning_rate_range is not None:
+        return math.inf
+    return math.prod(len(values) for values in candidates(space).values())
+
+
+def apply_values(settings: Tune, values: dict[str, Any]) -> Tune:
+    """Return the settings with a trial's values put where they belong."""
+    parts = {name: getattr(settings, name) for name in set(HOMES.values())}
+    for name, value in values.items():
+        if name in HOMES:
+            parts[HOMES[name]] = parts[HOMES[name]].model_copy(update={name: value})
+    return settings.model_copy(update=parts)
