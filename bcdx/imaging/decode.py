@@ -39,8 +39,7 @@ def read_slice(frame: Frame, *, voi: bool = False) -> Slice:
         DicomError: The pixels cannot be decoded, are cut short or are not finite.
     """
     found = read_plain_slice(frame) if frame.is_plain else _read_dicom_slice(frame, voi=voi)
-    shown = found.pixels if found.padding is None else found.pixels[~found.padding]
-    if not np.isfinite(shown).all():
+    if not np.isfinite(found.shown).all():
         raise DicomError("pixels are not finite")
     return found
 

@@ -100,3 +100,14 @@ class Slice:
     frame: Frame
     pixels: NDArray[np.float32] = field(repr=False)
     padding: NDArray[np.bool_] | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> NDArray[np.float32]:
+        """All pixels that are not padding, shape (pixels,)."""
+        return self.pixels.ravel() if self.padding is None else self.pixels[~self.padding]
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all pixels that are not padding are equal."""
+        shown = self.shown
+        return not shown.size or bool((shown == shown[0]).all())

@@ -15,7 +15,7 @@ Pixels = NDArray[np.float32]
 
 def percentile_range(slices: Iterable[Slice], low: float, high: float) -> tuple[float, float]:
     """Return the percentiles `low` and `high` (0 to 100, linear interpolation) of all pixels not padded."""
-    kept = [one.pixels.ravel() if one.padding is None else one.pixels[~one.padding] for one in slices]
+    kept = [one.shown for one in slices]
     pixels = np.concatenate(kept) if kept else np.empty(0, np.float32)
     if not pixels.size:
         return 0.0, 0.0

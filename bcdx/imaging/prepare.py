@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bcdx.config import Dataset
 from bcdx.errors import DicomError
@@ -15,7 +17,8 @@ from bcdx.imaging.frames import Slice
 from bcdx.imaging.normalise import fit_square, percentile_range, quantise, to_unit_range
 from bcdx.imaging.sample import Exclusion, Prepared, Sample
 
-NO_CONTRAST = "no contrast: its percentiles are equal"
+FLAT = "no contrast: all its pixels are equal"
+NO_CONTRAST = "no contrast between its percentiles"
 FULL_RANGE = 65535.0
 
 Read = tuple[Item, tuple[Slice, ...]]
@@ -24,22 +27,24 @@ Read = tuple[Item, tuple[Slice, ...]]
 def prepare_study(study: Study, dataset: Dataset) -> Prepared:
     """Read, normalise and resize all samples of a study.
 
-    One pair of percentiles is shared by what `normalise.unit` says; a sample with one unreadable phase is left out as a
-    whole. With unit "none", real units 0 to 65535 are stored as they are and what lies outside is cut.
+    One pair of percentiles is shared by what `normalise.unit` says; a sample with one unreadable phase, or with none
+    that shows anything, is left out as a whole and does not count for them. With unit "none", real units 0 to 65535
+    are stored as they are and what lies outside is cut.
     """
     read: list[Read] = []
     exclusions: list[Exclusion] = []
     for item in study.items:
         try:
-            read.append((item, tuple(read_slice(frame, voi=dataset.voi) for frame in item.frames)))
+            read.append((item, _read_item(item, voi=dataset.voi)))
         except DicomError as error:
             exclusions.append(Exclusion(item.key, error.reason, item.frames[0].path))
     ranges = _find_ranges(read, dataset)
     samples = []
     for item, slices in read:
         pairs = [ranges[_unit_key(item, one, dataset)] for one in slices]
-        if all(high > low for low, high in pairs):
-            samples.append(_make_sample(item, slices, pairs, dataset.size))
+        sample = _make_sample(item, slices, pairs, dataset.size) if all(high > low for low, high in pairs) else None
+        if sample is not None and sample.image.any():
+            samples.append(sample)
         else:
             exclusions.append(Exclusion(item.key, NO_CONTRAST, item.frames[0].path))
     normalisation: tuple[dict[str, float | str], ...] = tuple(
@@ -66,6 +71,18 @@ def describe_preparation(dataset: Dataset) -> dict[str, Any]:
         "percentiles": [rule.low, rule.high],
         "channels": dataset.channels,
     }
+
+
+def _read_item(item: Item, *, voi: bool) -> tuple[Slice, ...]:
+    """Return the slices of a sample.
+
+    Raises:
+        DicomError: One cannot be read, or all are flat.
+    """
+    slices = tuple(read_slice(frame, voi=voi) for frame in item.frames)
+    if all(one.is_flat for one in slices):
+        raise DicomError(FLAT)
+    return slices
 
 
 def _unit_of(item: Item, dataset: Dataset) -> str:
@@ -109,4 +126,10 @@ def _make_sample(item: Item, slices: Sequence[Slice], pairs: Sequence[tuple[floa
         site=frame.site,
         slice_index=item.slice_index,
         spacing_mm=(frame.spacing_mm[0] / scale, frame.spacing_mm[1] / scale),
+        source_pixels=tuple(_hash_pixels(one.pixels) for one in slices if not one.is_flat),
     )
+
+
+def _hash_pixels(pixels: NDArray[np.float32]) -> str:
+    rows, columns = pixels.shape
+    return hashlib.sha256(f"{rows}x{columns}:".encode() + pixels.astype("<f4").tobytes()).hexdigest()

@@ -25,6 +25,8 @@ class Sample:
         site: Keyed code of the institution; "" if unknown.
         slice_index: Position in the stack, from 0.
         spacing_mm: Row and column spacing of the stored image, mm; (0, 0) if unknown.
+        source_pixels: Hex SHA-256 of each channel's pixels before normalisation; tells copies of one source image,
+            which a study's percentiles make look different. Never published.
     """
 
     image: NDArray[np.uint16] = field(repr=False)
@@ -39,6 +41,7 @@ class Sample:
     site: str = ""
     slice_index: int = 0
     spacing_mm: tuple[float, float] = (0.0, 0.0)
+    source_pixels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ class Exclusion:
     Attributes:
         key: Keyed hash of what was left out.
         reason: Free of identifiers: a fixed phrase and numbers only; safe in any output.
-        path: Where it lies; for the terminal and the private index only.
+        path: Where it lies; for the terminal and the private index only, "" where it is not at hand.
     """
 
     key: str
     reason: str
-    path: str
+    path: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bcdx.errors import RecordsError
 from bcdx.records.staging import Entry
 
 SHOWN = 10
+SHARED = {"patient": "the same patient", "study": "the same study", "pixels": "identical pixels"}
+"""What no two splits may share, and how it is called."""
 
 
 def join_duplicates(entries: Iterable[Entry]) -> dict[str, str]:
@@ -22,10 +24,10 @@ def join_duplicates(entries: Iterable[Entry]) -> dict[str, str]:
             digest = parents[digest]
         return digest
 
-    owners: dict[str, str] = {}
+    owners: dict[tuple[str, str], str] = {}
     for entry in entries:
         root = find(entry.split_digest)
-        for mark in (f"pixels {entry.pixels}", f"patient {entry.patient}", f"study {entry.study}"):
+        for mark in _marks(entry):
             other = find(owners.setdefault(mark, root))
             root, joined = min(root, other), max(root, other)
             parents[joined] = root
@@ -42,16 +44,25 @@ def check_leakage(entries: Sequence[Entry], splits: Mapping[str, str]) -> None:
     Raises:
         RecordsError: Lists the pairs by key.
     """
-    for what in ("patient", "study", "pixels"):
-        first: dict[str, Entry] = {}
-        pairs = set()
-        for entry in entries:
-            other = first.setdefault(getattr(entry, what), entry)
+    first: dict[tuple[str, str], Entry] = {}
+    pairs: dict[str, set[str]] = {what: set() for what in SHARED}
+    for entry in entries:
+        for mark in _marks(entry):
+            other = first.setdefault(mark, entry)
             if splits[other.split_digest] != splits[entry.split_digest]:
-                pairs.add(f"{other.patient[:12]} and {entry.patient[:12]}")
-        if pairs:
-            shown = "; ".join(sorted(pairs)[:SHOWN]) + ("; ..." if len(pairs) > SHOWN else "")
-            name = "identical pixels" if what == "pixels" else f"the same {what}"
+                pairs[mark[0]].add(f"{other.patient[:12]} and {entry.patient[:12]}")
+    for what, found in pairs.items():
+        if found:
+            shown = "; ".join(sorted(found)[:SHOWN]) + ("; ..." if len(found) > SHOWN else "")
             raise RecordsError(
-                f"{name} in two splits, of patients {shown}; merge_duplicates = true treats such patients as one"
+                f"{SHARED[what]} in two splits, of patients {shown}; "
+                "merge_duplicates = true treats such patients as one"
             )
+
+
+def _marks(entry: Entry) -> Iterator[tuple[str, str]]:
+    """Yield (what, value) of all that ties an entry to others; pixels both as stored and as they were in the file."""
+    yield "patient", entry.patient
+    yield "study", entry.study
+    for pixels in (entry.pixels, *entry.source_pixels):
+        yield "pixels", pixels

@@ -87,7 +87,8 @@ def plan_shards(entries: Sequence[Entry], dataset: Dataset, classes: Sequence[st
         for name, found in members.items()
     }
     check_classes(counts, classes)
-    return Plan({name: cut_shards(name, members[name], dataset) for name in SPLITS})
+    size, least = dataset.shard_bytes, dataset.min_shards
+    return Plan({name: cut_shards(name, members[name], shard_bytes=size, min_shards=least) for name in SPLITS})
 
 
 def order_records(entries: Iterable[Entry], salt: str) -> list[tuple[Entry, int]]:
@@ -108,12 +109,14 @@ def order_records(entries: Iterable[Entry], salt: str) -> list[tuple[Entry, int]
     return [(entry, int(digest[:16], 16) >> 1) for digest, entry in sorted(keyed, key=lambda pair: pair[0])]
 
 
-def cut_shards(split: str, records: Sequence[tuple[Entry, int]], dataset: Dataset) -> tuple[PlannedShard, ...]:
+def cut_shards(
+    split: str, records: Sequence[tuple[Entry, int]], *, shard_bytes: int, min_shards: int
+) -> tuple[PlannedShard, ...]:
     """Cut a split into shards of about `shard_bytes`, at least `min_shards`, at most one a record."""
     if not records:
         return ()
     total = sum(entry.size_bytes for entry, _ in records)
-    count = min(max(dataset.min_shards, -(-total // dataset.shard_bytes)), len(records))
+    count = min(max(min_shards, -(-total // shard_bytes)), len(records))
     bounds = [index * len(records) // count for index in range(count + 1)]
     return tuple(
         PlannedShard(f"{split}-{index:05d}-of-{count:05d}.tfrecord", tuple(records[bounds[index] : bounds[index + 1]]))

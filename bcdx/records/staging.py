@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ class Entry:
 
     Attributes:
         pixels: Hex SHA-256 of shape and stored pixels.
+        source_pixels: Of each channel before normalisation; never leaves the staging folder.
         file: Name of the staged file that holds the pixels.
         offset: Where they start in it, bytes.
         shape: Height, width, channels.
@@ -49,6 +50,7 @@ class Entry:
     site: str
     slice_index: int
     spacing_mm: tuple[float, float]
+    source_pixels: tuple[str, ...]
     pixels: str
     file: str
     offset: int
@@ -60,9 +62,13 @@ class Entry:
         return 2 * int(np.prod(self.shape))
 
 
+TUPLES = ("spacing_mm", "source_pixels", "shape")
+"""Fields of an entry that JSON turns into lists."""
+
+
 @dataclass(frozen=True)
 class Staged:
-    """What staging a study gave."""
+    """What staging a study gave; no path of a source file, for a killed run leaves it lying about."""
 
     entries: tuple[Entry, ...]
     exclusions: tuple[Exclusion, ...]
@@ -81,8 +87,9 @@ def stage_study(study: HasKey, prepare: Prepare, folder: Path) -> Staged:
         entries.append(_make_entry(sample, image, (name, offset)))
         offset += len(image)
     write_bytes(folder / name, b"".join(images))
-    staged = Staged(tuple(entries), prepared.exclusions, prepared.normalisation)
-    write_json(index, asdict(staged), mode=0o600)  # it names the files that failed
+    exclusions = tuple(replace(one, path="") for one in prepared.exclusions)
+    staged = Staged(tuple(entries), exclusions, prepared.normalisation)
+    write_json(index, asdict(staged), mode=0o600)
     return staged
 
 
@@ -102,9 +109,6 @@ def _make_entry(sample: Sample, image: bytes, place: tuple[str, int]) -> Entry:
 
 def _read_index(path: Path) -> Staged:
     values = json.loads(path.read_text())
-    entries = tuple(
-        Entry(**{**one, "spacing_mm": tuple(one["spacing_mm"]), "shape": tuple(one["shape"])})
-        for one in values["entries"]
-    )
+    entries = tuple(Entry(**{**one, **{name: tuple(one[name]) for name in TUPLES}}) for one in values["entries"])
     exclusions = tuple(Exclusion(**one) for one in values["exclusions"])
     return Staged(entries, exclusions, tuple(values["normalisation"]))

@@ -76,14 +76,59 @@ def test_padded_pixels_count_for_nothing_and_become_zero(write_dicom: Any, tmp_p
     assert not prepared.samples[0].image[:2].any()
 
 
-def test_slice_without_contrast_is_left_out(write_dicom: Any, tmp_path: Path) -> None:
-    """Equal percentiles cannot be stretched."""
-    write_dicom("in/a.dcm", np.full((8, 8), 7, np.uint16))
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (np.full((40, 40), 7), "no contrast: all its pixels are equal"),
+        (np.pad([[9]], ((0, 39), (0, 39))), "no contrast between its percentiles"),
+    ],
+)
+def test_slice_without_contrast_is_left_out(
+    write_dicom: Any, tmp_path: Path, pixels: np.ndarray, expected: str
+) -> None:
+    """Equal values, or equal percentiles where one pixel stands out, cannot be stretched."""
+    write_dicom("in/a.dcm", pixels.astype(np.uint16))
     (prepared,), _ = prepare(tmp_path / "in", size=8)
-    assert ((), ["no contrast: its percentiles are equal"]) == (
-        prepared.samples,
-        [one.reason for one in prepared.exclusions],
-    )
+    assert ((), [expected]) == (prepared.samples, [one.reason for one in prepared.exclusions])
+
+
+def test_flat_slice_is_left_out_of_a_study_that_is_not(
+    study: tuple[Path, list[np.ndarray]], write_dicom: Any, tmp_path: Path
+) -> None:
+    """Also where padding makes the file vary; it does not count for the study's percentiles."""
+    folder, _ = study
+    before = prepare(folder, size=8)[0][0]
+    padded = np.full((8, 8), 5000, np.uint16)
+    padded[:3] = 0
+    write_dicom("in/flat.dcm", padded, PixelPaddingValue=0, **STACK)
+    (after,), _ = prepare(folder, size=8)
+    assert ["no contrast: all its pixels are equal"] == [one.reason for one in after.exclusions]
+    assert (before.normalisation, len(before.samples)) == (after.normalisation, len(after.samples))
+
+
+def test_slice_that_is_black_once_normalised_is_left_out(write_dicom: Any, tmp_path: Path) -> None:
+    """What lies below the study's percentiles would be stored as nothing, the same nothing for every patient."""
+    bright = np.random.default_rng(0).integers(1000, 2000, (64, 64)).astype(np.uint16)
+    air = np.arange(4, dtype=np.uint16).reshape(2, 2)
+    write_dicom("in/bright.dcm", bright, **STACK)
+    write_dicom("in/air.dcm", air, **STACK)
+    (prepared,), _ = prepare(tmp_path / "in", size=8)
+    assert (1, ["no contrast between its percentiles"]) == (
+        len(prepared.samples), [one.reason for one in prepared.exclusions]
+    )  # fmt: skip
+
+
+def test_source_pixels_tell_one_image_whatever_the_rest_of_its_study(write_dicom: Any, tmp_path: Path) -> None:
+    """Two patients share a slice; their percentiles, and so the stored pixels, differ."""
+    shared = np.random.default_rng(0).integers(0, 100, (8, 8)).astype(np.uint16)
+    for number in (1, 2):
+        who = {"PatientID": f"P{number}", "StudyInstanceUID": f"1.{number}", "SeriesInstanceUID": f"1.{number}.1"}
+        write_dicom(f"in/{number}a.dcm", shared, InstanceNumber=1, **who)
+        write_dicom(f"in/{number}b.dcm", shared * np.uint16(number * 5), InstanceNumber=2, **who)
+    prepared, _ = prepare(tmp_path / "in", size=8)
+    firsts = [sample for one in prepared for sample in one.samples if sample.slice_index == 0]
+    assert 2 == len({sample.image.tobytes() for sample in firsts})
+    assert 1 == len({sample.source_pixels for sample in firsts})
 
 
 def test_undecodable_slice_is_left_out_and_the_others_stay(study: tuple[Path, list[np.ndarray]]) -> None:

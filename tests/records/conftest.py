@@ -30,6 +30,7 @@ def make_entry() -> MakeEntry:
             "site": "",
             "slice_index": 0,
             "spacing_mm": (1.0, 1.0),
+            "source_pixels": (f"source{number}",),
             "pixels": f"pixels{number}",
             "file": "a.raw",
             "offset": 0,

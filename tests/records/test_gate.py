@@ -20,6 +20,15 @@ def test_identical_pixels_in_two_splits_are_refused_with_the_pair(make_entry: An
         check_leakage(entries, splits)
 
 
+def test_one_source_image_in_two_splits_is_refused_however_it_was_normalised(make_entry: Any) -> None:
+    """The percentiles of two studies turn one image into two; a single shared phase is enough."""
+    entries = [make_entry(0, source_pixels=("a", "b")), make_entry(1, source_pixels=("c", "a"))]
+    splits = {entries[0].split_digest: "train", entries[1].split_digest: "test"}
+    with pytest.raises(RecordsError, match="identical pixels in two splits, of patients patient0 and patient1; merge"):
+        check_leakage(entries, splits)
+    assert 1 == len(set(join_duplicates(entries).values()))
+
+
 @pytest.mark.parametrize("what", ["patient", "study"])
 def test_one_patient_or_study_in_two_splits_is_refused(make_entry: Any, what: str) -> None:
     """Two PatientIDs under one study, say."""

@@ -44,7 +44,7 @@ def test_shards_are_cut_by_bytes(
 ) -> None:
     """About `shard_bytes` each, at least `min_shards`, none empty; names count them."""
     entries = [(make_entry(number), number) for number in range(records)]
-    shards = cut_shards("train", entries, Dataset(shard_bytes=shard_bytes, min_shards=min_shards))
+    shards = cut_shards("train", entries, shard_bytes=shard_bytes, min_shards=min_shards)
     assert expected == len(shards)
     assert entries == [record for shard in shards for record in shard.records]
     assert all(shard.records for shard in shards)
