@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bcdx._files import removed_on_error, write_bytes, write_json
 from bcdx._recipes import expand_path, load_dataset, rebase_paths
 from bcdx.config import Fit, as_recipe
-from bcdx.errors import RecordsError, SettingsError
+from bcdx.errors import RecordsError
 from bcdx.evidence.figures import draw_confusion, draw_precision_recall
 from bcdx.evidence.metrics import Cases, choose_thresholds, evaluate
 from bcdx.evidence.scores import choose_level
@@ -62,7 +62,7 @@ def carry_out(verb: str, settings: Fit, select: Select) -> Outcome:
     Raises:
         BcdxError: The shards or the run folder cannot be used, or nothing could be trained.
     """
-    folder, data = run_folder(settings), open_data(settings)
+    folder, data = runs.run_folder(settings), open_data(settings)
     training = data.table(("train", "validation"))
     check_flips(settings.augment, training.label, training.laterality, data.manifest.classes)
     level = choose_objective(settings, data)
@@ -110,19 +110,6 @@ def _finish(run: runs.Run, selected: Selected, data: Data, folder: Path) -> Outc
         shutil.rmtree(folder / leftover, ignore_errors=True)
     write_json(folder / runs.METRICS, metrics)
     return Outcome(folder, run, metrics)
-
-
-def run_folder(settings: Fit) -> Path:
-    """Return the run folder that the settings name.
-
-    Raises:
-        SettingsError: They name none.
-    """
-    if settings.out is not None:
-        return expand_path(settings.out)
-    if settings.dataset == "phantom":
-        return Path("tuning/phantom")
-    raise SettingsError("`out` names no run folder")
 
 
 def open_data(settings: Fit) -> Data:

@@ -96,14 +96,9 @@ def load_body_weights(weights: str) -> tuple[tuple[NDArray[Any], ...], ...]:
     Raises:
         SettingsError: The file is missing or holds something else, or ImageNet's cannot be downloaded.
     """
-    source = "imagenet"
-    if weights != "imagenet":
-        path = expand_path(weights)
-        if not path.is_file():
-            raise SettingsError(f"network.weights: {weights}: no such file; expected a path, `imagenet` or `random`")
-        source = str(path)
+    path = find_weights(weights)
     try:
-        body = keras.applications.InceptionV3(include_top=False, weights=source)
+        body = keras.applications.InceptionV3(include_top=False, weights="imagenet" if path is None else str(path))
     except (OSError, ValueError, KeyError) as error:
         raise SettingsError(_explain_weights(weights)) from error
     except Exception as error:
@@ -111,6 +106,20 @@ def load_body_weights(weights: str) -> tuple[tuple[NDArray[Any], ...], ...]:
             raise
         raise SettingsError(_explain_weights(weights)) from error  # Keras raises a bare Exception for a failed download
     return tuple(tuple(layer.get_weights()) for layer in body.layers if layer.weights)
+
+
+def find_weights(weights: str) -> Path | None:
+    """Return the file that `network.weights` names; None for `imagenet` and `random`.
+
+    Raises:
+        SettingsError: There is no such file.
+    """
+    if weights in {"imagenet", "random"}:
+        return None
+    path = expand_path(weights)
+    if not path.is_file():
+        raise SettingsError(f"network.weights: {weights}: no such file; expected a path, `imagenet` or `random`")
+    return path
 
 
 def _explain_weights(weights: str) -> str:

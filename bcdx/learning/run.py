@@ -14,11 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bcdx._files import write_json
-from bcdx._recipes import portable_path, rebase_paths
+from bcdx._recipes import expand_path, portable_path, rebase_paths
 from bcdx._versions import installed_versions
 from bcdx.config import Fit, as_recipe
-from bcdx.errors import RunError
+from bcdx.errors import RunError, SettingsError
 from bcdx.learning.data import Data
+from bcdx.learning.network import find_weights
 from bcdx.learning.precision import resolve_policy
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Run(BaseModel):
     Attributes:
         verb: `tune` or `fit`.
         settings: The recipe as it was run, paths relative to the run folder, `$VARS` unexpanded.
-        fingerprint: SHA-256 over settings and data; another one means another run.
+        fingerprint: SHA-256 over settings, data, initial weights and precision; another one means another run.
         data_hash: Hash over the shards.
         records: Folder of the shards, relative to the run folder.
         dataset: The dataset recipe without its paths: how new images must be prepared.
@@ -68,15 +69,29 @@ class Run(BaseModel):
     selection: dict[str, Any] | None = None
 
 
+def run_folder(settings: Fit) -> Path:
+    """Return the run folder that the settings name.
+
+    Raises:
+        SettingsError: They name none.
+    """
+    if settings.out is not None:
+        return expand_path(settings.out)
+    if settings.dataset == "phantom":
+        return Path("tuning/phantom")
+    raise SettingsError("`out` names no run folder")
+
+
 def describe_run(verb: str, fit: Fit, data: Data, *, level: str) -> Run:
     """Return the facts of a run that is about to start."""
-    folder = Path(fit.out or ".")
+    folder = run_folder(fit)
     settings = as_recipe(rebase_paths(fit, folder))
     manifest = data.manifest
+    policy = resolve_policy(fit.optimizer.precision)
     return Run(
         verb=verb,
         settings=settings,
-        fingerprint=_fingerprint(verb, settings, manifest.data_hash),
+        fingerprint=_fingerprint(verb, settings, manifest.data_hash, policy, _hash_weights(fit.network.weights)),
         data_hash=manifest.data_hash,
         records=portable_path(str(data.folder), folder),
         dataset=manifest.recipe,
@@ -86,7 +101,7 @@ def describe_run(verb: str, fit: Fit, data: Data, *, level: str) -> Run:
         learned_patients=tuple(sorted(set(data.table(("train", "validation")).patient.tolist()))),
         patient_is_file=manifest.patient_is_file,
         level=level,
-        precision=resolve_policy(fit.optimizer.precision),
+        precision=policy,
         seed=fit.seed,
         versions=installed_versions(TRACKED),
         git_revision=_git_revision(),
@@ -144,10 +159,16 @@ def read_finished(folder: Path) -> tuple[Run, dict[str, Any]]:
     return run, json.loads((folder / CALIBRATION).read_text())
 
 
-def _fingerprint(verb: str, settings: dict[str, Any], data_hash: str) -> str:
+def _fingerprint(verb: str, settings: dict[str, Any], *facts: str | None) -> str:
     kept = {name: value for name, value in settings.items() if name not in NOT_IDENTITY}
-    text = json.dumps([verb, kept, data_hash], sort_keys=True)
+    text = json.dumps([verb, kept, *facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hash_weights(weights: str) -> str | None:
+    """Return the SHA-256 of the file that training starts from; None for what has a name."""
+    path = find_weights(weights)
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _git_revision() -> str | None:
