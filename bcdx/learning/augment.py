@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -140,7 +141,8 @@ def check_flips(
     """
     if not augment.flip_horizontal:
         return
-    if any(word in name.lower() for name in classes for word in ("left", "right")) or {"L", "R"} <= set(classes):
+    words = {word.lower() for name in classes for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    if words & {"left", "right"} or {"L", "R"} <= set(classes):
         raise SettingsError(f"augment.flip_horizontal would swap the classes {', '.join(classes)}; turn it off")
     known = [side for side in ("L", "R") if (lateralities == side).any()]
     found = [set(labels[lateralities == side].tolist()) for side in known]

@@ -124,6 +124,8 @@ def test_dihedral_views_are_the_eight_of_the_square(image: np.ndarray) -> None:
         ([0, 0, 1, 1], ["L", "L", "R", "R"], ["a", "b"]),  # the side decides the label
         ([0, 1, 0, 1], ["L", "L", "R", "R"], ["left tumour", "right tumour"]),
         ([0, 1], ["unknown"] * 2, ["L", "R"]),
+        ([0, 1], ["unknown"] * 2, ["tumour_RIGHT", "normal"]),
+        ([0, 1], ["unknown"] * 2, ["leftTumour", "normal"]),
     ],
 )
 def test_mirroring_is_refused_where_the_side_is_the_label(
@@ -138,3 +140,10 @@ def test_mirroring_is_refused_where_the_side_is_the_label(
 def test_mirroring_is_allowed_where_both_sides_have_both_labels() -> None:
     """Tumours on the left and on the right."""
     check_flips(Augment(flip_horizontal=True), np.array([0, 1, 0, 1]), np.array(["L", "L", "R", "R"]), ["a", "b"])
+
+
+def test_mirroring_is_allowed_where_a_class_only_sounds_like_a_side() -> None:
+    """Bright holds right, and cleft left: whole words count."""
+    check_flips(
+        Augment(flip_horizontal=True), np.array([0, 1, 0, 1]), np.array(["L", "L", "R", "R"]), ["bright", "cleft"]
+    )
