@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 BLOCK_ENDS = tuple(f"mixed{index}" for index in range(11))
@@ -279,6 +279,15 @@ class Fit(Settings):
 class Space(Settings):
     """What the search may vary; an empty list leaves the setting of `network`, `optimizer` or `augment`."""
 
+    homes: ClassVar[dict[str, str]] = {
+        "depth": "network",
+        "dropout": "network",
+        "learning_rate": "optimizer",
+        "weight_decay": "optimizer",
+        "strength": "augment",
+    }
+    """What may vary -> the part of `Fit` that holds it."""
+
     depth: tuple[str, ...] = Field(
         ("none/mixed0", "mixed0/mixed0"), description="Candidates FROZEN/POOLED, such as mixed2/mixed0+mixed3."
     )
@@ -292,23 +301,40 @@ class Space(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for text in self.depth:
-            check_block_names(text)
-        if len(set(self.depth)) != len(self.depth):
-            raise ValueError(f"depth names a candidate twice: {list(self.depth)}")
-        rates = (*self.learning_rate, *(self.learning_rate_range or ()))
-        if any(rate <= 0.0 for rate in rates):
-            raise ValueError(f"learning rates must be positive, received {list(rates)}")
+        for name, home in self.homes.items():
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names a candidate twice: {list(values)}")
+            for value in values:
+                _check_candidate(home, name, value)
+        low, high = self.learning_rate_range or (1.0, 2.0)
+        if not 0.0 < low < high:
+            raise ValueError(
+                f"learning_rate_range must be two rates above 0, the lower one first, received {low, high}"
+            )
         return self
+
+
+def _check_candidate(home: str, name: str, value: Any) -> None:
+    """Raise ValueError where a fit would refuse what the search is to try."""
+    parts: dict[str, type[Settings]] = {"network": Network, "optimizer": Optimizer, "augment": Augment}
+    try:
+        parts[home].model_validate({name: value})
+    except ValidationError as error:
+        message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise ValueError(message if "received" in message else f"{name}: {message}, received {value!r}") from error
 
 
 class Search(Settings):
     """How the space is searched."""
 
     oracle: Literal["random", "bayesian", "hyperband", "grid"] = Field("grid", description="Keras Tuner oracle.")
-    trials: int = Field(4, ge=1, description="Trials at most.")
+    trials: int = Field(4, ge=1, description="Trials at most; hyperband refuses too few for its first bracket.")
     seconds: float | None = Field(
-        None, gt=0.0, description="No new trial starts after this long; results then depend on the machine."
+        None,
+        gt=0.0,
+        description="No new trial starts when those before took this long in all, interruptions left out; results "
+        "then depend on the machine.",
     )
 
 

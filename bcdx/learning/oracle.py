@@ -11,15 +11,6 @@ from bcdx.config import Space, Tune
 from bcdx.errors import SettingsError
 from bcdx.learning.monitoring import METRIC
 
-HOMES = {
-    "depth": "network",
-    "dropout": "network",
-    "learning_rate": "optimizer",
-    "weight_decay": "optimizer",
-    "strength": "augment",
-}
-"""Searched setting -> the part of `Fit` that it belongs to."""
-
 
 class Hyperband(keras_tuner.oracles.HyperbandOracle):
     """Keras Tuner's Hyperband with a budget: it stops after `max_trials`, wherever its schedule stands.
@@ -83,7 +74,7 @@ def declare_space(space: Space, *, ordered: bool) -> Any:
 
 def candidates(space: Space) -> dict[str, list[Any]]:
     """Return what is searched: name -> candidate values (lowest and highest of a range)."""
-    named = {name: list(getattr(space, name)) for name in HOMES}
+    named = {name: list(getattr(space, name)) for name in space.homes}
     if space.learning_rate_range is not None:
         named["learning_rate"] = list(space.learning_rate_range)
     return {name: values for name, values in named.items() if values}
@@ -98,8 +89,9 @@ def count_combinations(space: Space) -> float:
 
 def apply_values(settings: Tune, values: dict[str, Any]) -> Tune:
     """Return the settings with a trial's values put where they belong."""
-    parts = {name: getattr(settings, name) for name in set(HOMES.values())}
+    homes = settings.space.homes
+    parts = {name: getattr(settings, name) for name in set(homes.values())}
     for name, value in values.items():
-        if name in HOMES:
-            parts[HOMES[name]] = parts[HOMES[name]].model_copy(update={name: value})
+        if name in homes:  # Hyperband adds entries of its own
+            parts[homes[name]] = parts[homes[name]].model_copy(update={name: value})
     return settings.model_copy(update=parts)
