@@ -11,6 +11,8 @@ import tensorflow as tf
 from bcdx.learning.network import FEATURE_NORM, FEATURES
 
 BATCHNORM_IMAGES = 128
+VARIANCE_FLOOR = 0.01
+"""Of the median: what hardly varies on the plain images would outweigh all else in a view in which it does."""
 
 
 def adapt(model: keras.Model, images: tf.data.Dataset, *, weights: str) -> None:
@@ -28,7 +30,11 @@ def adapt(model: keras.Model, images: tf.data.Dataset, *, weights: str) -> None:
     if weights == "random":
         _set_batchnorm(body, images)
     features = [np.asarray(body(batch, training=False)) for batch in images]
-    model.get_layer(FEATURE_NORM).adapt(np.concatenate(features))
+    norm = model.get_layer(FEATURE_NORM)
+    norm.adapt(np.concatenate(features))
+    variance = np.asarray(norm.adapt_variance)
+    norm.adapt_variance.assign(np.maximum(variance, VARIANCE_FLOOR * np.median(variance)))
+    norm.finalize_state()
 
 
 def _set_batchnorm(body: keras.Model, images: tf.data.Dataset) -> None:

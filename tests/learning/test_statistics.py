@@ -47,3 +47,13 @@ def test_batchnorm_stays_untrainable_and_keeps_pretrained_statistics() -> None:
     assert {0.0} == {float(np.abs(layer.moving_mean).max()) for layer in layers}
     model, _ = adapted()
     assert {False} == {layer.trainable for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+
+
+def test_features_that_hardly_vary_are_not_blown_up() -> None:
+    """Flat images leave most features constant; one that shows something new stays within a bounded scale."""
+    model = build_model(Network(depth="none/mixed0"), input_shape=(75, 75, 1), classes=2, policy="float32", seed=0)
+    flat = np.random.default_rng(0).random((24, 1, 1, 1), np.float32) * np.ones((24, 75, 75, 1), np.float32)
+    flat[0] = np.random.default_rng(1).random((75, 75, 1))
+    adapt(model, tf.data.Dataset.from_tensor_slices(flat).batch(8), weights="random")
+    variance = np.asarray(model.get_layer("feature_norm").variance)
+    assert variance.min() >= 0.0099 * np.median(variance) > 0.0
