@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from bcdx.errors import RunError
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
@@ -35,17 +38,64 @@ def write_json(path: Path, content: Mapping[str, Any], *, mode: int = 0o644) -> 
 
 @contextmanager
 def staged_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder beside `out` that takes its place when the block ends well and vanishes when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    stage.chmod(0o755)
+    """Yield a folder beside `out` that takes its place when the block ends well and vanishes when it does not.
+
+    What a killed process left of an earlier attempt is removed first. Of two processes at once the later one wins: the
+    other loses its folder and fails.
+    """
+    with _parents_for(out):
+        for leftover in out.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(out.name)}\.partial-\w{{8}}", leftover.name):
+                _discard(leftover, out)
+        stage = _make_beside(out)
+        try:
+            yield stage
+            if out.exists():
+                _discard(out, out)
+            stage.replace(out)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _make_beside(out: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def _discard(folder: Path, out: Path) -> None:
+    """Remove a folder: out of sight in one step, so that nobody takes what is left of it for whole."""
+    bin_ = _make_beside(out)
+    with suppress(FileNotFoundError):
+        folder.rename(bin_ / "old")
+    shutil.rmtree(bin_, ignore_errors=True)
+
+
+@contextmanager
+def _parents_for(folder: Path) -> Iterator[None]:
+    """Make the folders that `folder` lies in; if the block fails, remove those that were made and are empty."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try:
-        yield stage
-        if out.exists():
-            shutil.rmtree(out)
-        stage.replace(out)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:  # the innermost first
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def claim_folder(out: Path, names: Collection[str], *, overwrite: bool) -> None:
+    """Check that a verb may put its files into `out`: it is missing or empty, or holds only those and may be replaced.
+
+    Raises:
+        RunError: Something is in the way.
+    """
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if strangers := found - set(names):
+        raise RunError(f"{out}: holds {min(strangers)}, which this verb does not write; choose another --out")
+    if found and not overwrite:
+        raise RunError(f"{out}: not empty; choose another --out or give --overwrite")
 
 
 @contextmanager
@@ -55,10 +105,11 @@ def removed_on_error(folder: Path) -> Iterator[Path]:
     An interrupt (Ctrl-C, SIGTERM as KeyboardInterrupt) keeps it, so that the work can be resumed.
     """
     existed = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    except Exception:
-        if not existed:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with _parents_for(folder):
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        except Exception:
+            if not existed:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise

@@ -167,6 +167,13 @@ class Augment(Settings):
     bias_field: float = Field(0.0, ge=0.0, lt=1.0, description="Largest relative change by a smooth coil field.")
     strength: float = Field(1.0, ge=0.0, le=1.0, description="Scales all ranges above; 0 leaves flips and turns.")
 
+    def check_test_views(self, views: int) -> None:
+        """Raise ValueError where scoring would average views that training never saw."""
+        if views == 8 and not (self.quarter_turns and self.flip_horizontal):
+            raise ValueError(
+                "test_views = 8 needs augment.flip_horizontal and augment.quarter_turns, so that training saw them"
+            )
+
 
 def check_block_names(text: str) -> str:
     """Return `text` if it reads DEPTH/BLOCK[+BLOCK...] with the depth no deeper than the last block."""
@@ -268,11 +275,7 @@ class Fit(Settings):
 
     @model_validator(mode="after")
     def _check_test_views(self) -> Self:
-        turns = self.augment.quarter_turns and self.augment.flip_horizontal
-        if self.test_views == 8 and not turns:
-            raise ValueError(
-                "test_views = 8 needs augment.flip_horizontal and augment.quarter_turns, so that training saw them"
-            )
+        self.augment.check_test_views(self.test_views)
         return self
 
 

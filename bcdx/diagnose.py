@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx._files import staged_folder, write_json
+from bcdx._files import claim_folder, staged_folder, write_json
 from bcdx._recipes import expand_path
 from bcdx.config import Dataset, Diagnose
-from bcdx.errors import BcdxError, RunError
+from bcdx.errors import BcdxError
 
 if TYPE_CHECKING:
     from bcdx.imaging.sample import Exclusion, Sample
@@ -38,6 +38,8 @@ class Diagnosis:
         """Return a table for the terminal: patients, their breasts, their slices."""
         positive = self.content["model"]["positive"]
         lines = [NOTICE, "", f"{'':<44}P({positive})  threshold"]
+        if "warning" in self.content:
+            lines.insert(1, f"WARNING, of the model's test: {self.content['warning']}")
         for patient in self.content["patients"]:
             lines.append(_line(f"patient {patient['patient'][:12]}", patient))
             lines += [_line(f"  breast {breast['laterality']}", breast) for breast in patient["breasts"]]
@@ -58,18 +60,22 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
         BcdxError: The run is unfinished, or none of the files can be used.
     """
     from bcdx.learning import run as runs
+    from bcdx.learning.job import PATIENT_IS_FILE
     from bcdx.learning.network import load_model
+    from bcdx.learning.prediction import choose_views
 
     folder = expand_path(settings.run)
     run, calibration = runs.read_finished(folder)
     out = expand_path(settings.out)
-    if out.exists() and any(out.iterdir()) and not settings.overwrite:
-        raise RunError(f"{out}: not empty; choose another --out or give --overwrite")
+    claim_folder(out, ("diagnosis.json",), overwrite=settings.overwrite)
+    views = choose_views(run, calibration, settings.test_views)
     samples, exclusions, files = _read_samples(settings, run)
     model = load_model(folder / runs.MODEL)
-    scores = _predict(model, samples, settings, calibration)
+    scores = _predict(model, samples, batch_size=settings.batch_size, views=views)
     content = {
         "notice": NOTICE,
+        **({"warning": PATIENT_IS_FILE} if run.patient_is_file else {}),
+        "test_views": views,
         "model": _describe_model(run, folder / runs.MODEL),
         "data": {"samples": len(samples), "pixels_sha256": _hash_pixels(samples)},
         "patients": _patients(samples, scores, run, _operating_point(settings, calibration)),
@@ -87,7 +93,10 @@ def _read_samples(settings: Diagnose, run: Run) -> tuple[list[Sample], list[Excl
     from bcdx.imaging.prepare import prepare_study
 
     recipe = Dataset.model_validate(run.dataset)
-    dataset = recipe.model_copy(update={"patient": recipe.patient or "file"})  # a new plain image has no label table
+    changes: dict[str, Any] = {"patient": recipe.patient or "file"}  # a new plain image has no label table
+    if recipe.channels == "phases":
+        changes["phases"] = run.image_shape[2]  # as many as the model takes, not as many as these files have
+    dataset = recipe.model_copy(update=changes)
     paths = [expand_path(text) for text in settings.paths]
     found = scan(dataset, source=paths, pseudonyms=Pseudonyms(load_key()), labelled=False)
     samples: list[Sample] = []
@@ -112,16 +121,14 @@ def _keep_fitting(samples: list[Sample], run: Run) -> list[Sample]:
     return kept
 
 
-def _predict(
-    model: Any, samples: Sequence[Sample], settings: Diagnose, calibration: dict[str, Any]
-) -> NDArray[np.float64]:
+def _predict(model: Any, samples: Sequence[Sample], *, batch_size: int, views: int) -> NDArray[np.float64]:
     import tensorflow as tf
 
     from bcdx.learning.prediction import predict
 
     images = np.stack([sample.image for sample in samples]).astype(np.float32) / np.float32(65535.0)
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(settings.batch_size)
-    return predict(model, batches, views=settings.test_views or calibration["test_views"])
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
+    return predict(model, batches, views=views)
 
 
 def _operating_point(settings: Diagnose, calibration: dict[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bcdx._files import staged_folder, write_json
+from bcdx._files import claim_folder, staged_folder, write_json
 from bcdx._recipes import expand_path
 from bcdx.config import Evaluate
-from bcdx.errors import RecordsError, RunError
+from bcdx.errors import RecordsError
 
 if TYPE_CHECKING:
     from bcdx.learning.data import Data
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bcdx.records.reader import Table
 
 logger = logging.getLogger(__name__)
+
+FILES = ("metrics.json", "predictions.csv")
 
 
 def evaluate_run(settings: Evaluate) -> Outcome:
@@ -33,6 +35,7 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     from bcdx.learning import run as runs
     from bcdx.learning.data import Data
     from bcdx.learning.network import load_model
+    from bcdx.learning.prediction import choose_views
     from bcdx.records.manifest import read_manifest
 
     folder = expand_path(settings.run)
@@ -41,13 +44,15 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     out = _output_folder(settings, folder, records)
     data = Data(records, read_manifest(records))
     _check_fit(run, data, settings.split)
-    views = settings.test_views or calibration["test_views"]
+    views = choose_views(run, calibration, settings.test_views)
     model = load_model(folder / runs.MODEL)
     scores = job.score_split(model, data, settings.split, batch_size=settings.batch_size, views=views)
     table = data.table((settings.split,))
     cases = job.make_cases(scores, table, run, top_slices=calibration["top_slices"])
     metrics = job.measure(cases, run, calibration, split=settings.split)
     metrics = {**metrics, "data_hash": data.manifest.data_hash, "test_views": views, **_warn_of_overlap(run, table)}
+    if data.manifest.patient_is_file:
+        metrics["warning"] = job.PATIENT_IS_FILE
     with staged_folder(out) as stage:
         job.write_predictions(stage / "predictions.csv", scores, table, run)
         write_json(stage / runs.METRICS, metrics)
@@ -56,8 +61,7 @@ def evaluate_run(settings: Evaluate) -> Outcome:
 
 def _output_folder(settings: Evaluate, run: Path, records: Path) -> Path:
     out = expand_path(settings.out or str(run.parent / f"{run.name}-on-{records.name}"))
-    if out.exists() and any(out.iterdir()) and not settings.overwrite:
-        raise RunError(f"{out}: not empty; choose another --out or give --overwrite")
+    claim_folder(out, FILES, overwrite=settings.overwrite)
     return out
 
 

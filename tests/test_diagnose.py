@@ -12,14 +12,18 @@ from PIL import Image
 
 from bcdx import config
 from bcdx.diagnose import diagnose_studies
-from bcdx.errors import BcdxError, RunError
+from bcdx.errors import BcdxError, RunError, SettingsError
+from bcdx.imaging.identity import Pseudonyms, load_key
 
 
 @pytest.fixture(scope="module")
 def diagnosis(finished_run: Path, collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The diagnosis of three patients' folders."""
+    """The diagnosis of three test patients' folders."""
     out = tmp_path_factory.mktemp("diagnosis") / "out"
-    paths = tuple(str(path) for path in sorted((collection / "dicom").iterdir())[:3])
+    tested = {row.split(",")[1] for row in (finished_run / "predictions.csv").read_text().splitlines()[1:]}
+    code = Pseudonyms(load_key()).code
+    folders = [path for path in sorted((collection / "dicom").iterdir()) if path.is_dir()]
+    paths = tuple(str(path) for path in folders if code("PatientID", f"CANARYID-{path.name}") in tested)[:3]
     result = diagnose_studies(config.Diagnose(run=str(finished_run), paths=paths, out=str(out)))
     return json.loads((out / "diagnosis.json").read_text()), result, (out / "diagnosis.json").read_text()
 
@@ -47,9 +51,9 @@ def test_diagnosis_equals_what_the_test_said_of_the_same_images(diagnosis: Any, 
     lines = (finished_run / "predictions.csv").read_text().splitlines()[1:]
     tested = {line.split(",")[0]: float(line.split(",")[4]) for line in lines}
     seen = {one["sample"]: one["probability"] for patient in content["patients"] for one in patient["slices"]}
-    shared = set(tested) & set(seen)
-    for sample in shared:
-        assert tested[sample] == pytest.approx(seen[sample], abs=1e-3)
+    assert set(seen) <= set(tested)
+    for sample, probability in seen.items():
+        assert tested[sample] == pytest.approx(probability, abs=1e-3)
 
 
 def test_diagnosis_holds_no_identifier_but_fingerprints(diagnosis: Any) -> None:
@@ -94,6 +98,25 @@ def test_diagnose_takes_a_plain_image_as_a_patient_of_its_own(finished_run: Path
     settings = config.Diagnose(run=str(finished_run), paths=(str(tmp_path / "one.png"),), out=str(tmp_path / "out"))
     patient = diagnose_studies(settings).content["patients"][0]
     assert patient["breasts"] == []
+
+
+def test_diagnose_overwrites_its_own_file_only(finished_run: Path, collection: Path, tmp_path: Path) -> None:
+    """`--overwrite` replaces an earlier diagnosis; a folder that holds anything else is left alone."""
+    one = str(next((collection / "dicom").rglob("*.dcm")))
+    settings = config.Diagnose(run=str(finished_run), paths=(one,), out=str(tmp_path / "out"), overwrite=True)
+    diagnose_studies(settings)
+    diagnose_studies(settings)
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match=r"holds thesis\.txt"):
+        diagnose_studies(settings)
+    assert (tmp_path / "out" / "thesis.txt").exists()
+
+
+def test_diagnose_refuses_views_that_training_never_saw(finished_run: Path, collection: Path, tmp_path: Path) -> None:
+    """A model trained without quarter turns is not asked about turned images."""
+    settings = config.Diagnose(run=str(finished_run), paths=(str(collection / "dicom"),), out=str(tmp_path / "out"))
+    with pytest.raises(SettingsError, match="training saw them"):
+        diagnose_studies(settings.model_copy(update={"test_views": 8}))
 
 
 def test_diagnose_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:

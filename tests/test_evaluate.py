@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bcdx import config
@@ -49,6 +50,44 @@ def test_evaluate_refuses_images_of_another_shape(finished_run: Path, records: P
     with pytest.raises(RecordsError, match="shard again with the run's size"):
         evaluate_run(config.Evaluate(run=str(finished_run), records=str(out), out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_never_replaces_the_run_itself(finished_run: Path, tmp_path: Path) -> None:
+    """`--overwrite` is for an earlier evaluation's folder, not for whatever stands there."""
+    before = sorted(path.name for path in finished_run.iterdir())
+    with pytest.raises(RunError, match="which this verb does not write"):
+        evaluate_run(config.Evaluate(run=str(finished_run), out=str(finished_run), overwrite=True))
+    assert before == sorted(path.name for path in finished_run.iterdir())
+
+
+def test_evaluate_marks_an_external_set_in_which_every_file_is_a_patient(
+    finished_run: Path, collection: Path, tmp_path: Path
+) -> None:
+    """The mark of such shards stands in the metrics, whatever the run itself learned from."""
+    from PIL import Image
+
+    for index in range(4):
+        (tmp_path / "in" / f"{'ab'[index % 2]}").mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(index).integers(0, 255, (80, 80), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "in" / f"{'ab'[index % 2]}" / f"{index}.png")
+    (tmp_path / "in" / "a").rename(tmp_path / "in" / "no_tumour")
+    (tmp_path / "in" / "b").rename(tmp_path / "in" / "tumour")
+    split = config.Split(test=1.0, validation=0.0)
+    dataset = config.Dataset(
+        source=str(tmp_path / "in"), out=str(tmp_path / "r"), patient="file", size=75, split=split, workers=1
+    )
+    write_records(dataset)
+    metrics = evaluate_run(
+        config.Evaluate(run=str(finished_run), records=str(tmp_path / "r"), out=str(tmp_path / "out"))
+    ).metrics
+    assert "every file was taken for a patient" in metrics["warning"]
+
+
+def test_evaluate_leaves_no_identifier_in_its_files(finished_run: Path, tmp_path: Path) -> None:
+    """Planted names, dates, UIDs and paths are in neither of them."""
+    evaluate_run(config.Evaluate(run=str(finished_run), out=str(tmp_path / "out")))
+    text = "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert not [canary for canary in ("CANARY", "1.2.77777", "19310405", "19010203") if canary in text]
 
 
 def test_evaluate_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:

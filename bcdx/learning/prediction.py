@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from bcdx.config import Augment
+from bcdx.errors import SettingsError
 from bcdx.learning.augment import dihedral_view
+from bcdx.learning.run import Run
 
 
 def predict(model: keras.Model, images: tf.data.Dataset, *, views: int = 1) -> NDArray[np.float64]:
@@ -23,6 +29,20 @@ def predict(model: keras.Model, images: tf.data.Dataset, *, views: int = 1) -> N
         turned = images.map(lambda batch, view=view: dihedral_view(batch, view))
         total = total + _predict_plain(model, turned)
     return total / views
+
+
+def choose_views(run: Run, calibration: Mapping[str, Any], asked: int | None) -> int:
+    """Return how many views a finished run's model averages: as asked, else as it was tested.
+
+    Raises:
+        SettingsError: Its training never saw them.
+    """
+    views = int(asked or calibration["test_views"])
+    try:
+        Augment.model_validate(run.settings["augment"]).check_test_views(views)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return views
 
 
 def _predict_plain(model: keras.Model, images: tf.data.Dataset) -> NDArray[np.float64]:
