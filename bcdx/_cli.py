@@ -1,6 +1,7 @@
 """The shell's side of every verb: recipe + flags -> settings -> verb -> what the terminal shows, and exit status.
 
-Status 0: done (or done before); 2: one line on stderr says what is wrong; 130: interrupted.
+Status 0: done (or done before); 2: one line on stderr says what is wrong; 1: so does a fault of bcdx's own; 130:
+interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import contextlib
 import importlib
 import io
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,8 +20,13 @@ import tyro
 from pydantic import Field, ValidationError
 
 from bcdx import __version__, config
+from bcdx._native import import_tensorflow
 from bcdx._recipes import explain, load_recipe
 from bcdx.errors import BcdxError, SettingsError
+
+logger = logging.getLogger(__name__)
+
+SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,13 @@ class Verb:
         settings: Its settings; the class docstring is what `--help` says first.
         function: Where it lives, "module:name".
         out: Output folder when neither recipe nor flag names one.
+        learns: Whether it needs TensorFlow from the start.
     """
 
     settings: type[config.Settings]
     function: str
     out: str | None = None
+    learns: bool = True
 
 
 class _Evaluate(config.Evaluate):
@@ -57,7 +64,7 @@ class _Diagnose(config.Diagnose):
 
 
 VERBS = {
-    "shard": Verb(config.Dataset, "bcdx.shard:write_records", "tfrecords/phantom"),
+    "shard": Verb(config.Dataset, "bcdx.shard:write_records", "tfrecords/phantom", learns=False),
     "tune": Verb(config.Tune, "bcdx.tune:search_models", "tuning/phantom"),
     "fit": Verb(config.Fit, "bcdx.fit:fit_model", "tuning/phantom_fit"),
     "evaluate": Verb(_Evaluate, "bcdx.evaluate:evaluate_run"),
@@ -103,6 +110,12 @@ def run_verb(name: str, arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted; the same command goes on where it stopped\n")
         return 130
+    except MemoryError:
+        return _fail(program, "out of memory; try a smaller stream.batch_size, or fewer workers")
+    except Exception as error:  # the user gets one line here too, and the place with --verbose
+        logger.debug("what went wrong:", exc_info=True)
+        message = str(error)[:SHOWN_CHARACTERS]
+        return _fail(program, f"{type(error).__name__}: {message} (a fault of bcdx; -v shows where)", status=1)
     return 0
 
 
@@ -152,7 +165,8 @@ def _unbox(text: str) -> str:
 
 
 def _function(verb: Verb) -> Callable[[Any], Any]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    if verb.learns:
+        import_tensorflow()
     module, name = verb.function.split(":")
     function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
     return function
@@ -168,10 +182,10 @@ def _set_up_logging(verbose: bool) -> None:
     logging.getLogger("bcdx").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-def _fail(program: str, message: str) -> int:
+def _fail(program: str, message: str, *, status: int = 2) -> int:
     line = re.sub(r"\s+", " ", message).strip()
     sys.stderr.write(f"{program}: error: {line}\n")
-    return 2
+    return status
 
 
 def _list_verbs() -> str:

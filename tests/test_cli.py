@@ -59,6 +59,41 @@ def test_bad_command_ends_with_status_2_and_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("fault", "status", "expected"),
+    [
+        (KeyError("01"), 1, "KeyError: '01' (a fault of bcdx; -v shows where)"),
+        (MemoryError(), 2, "out of memory"),
+        (PermissionError(13, "Permission denied", "out"), 2, "Permission denied: out"),
+        (KeyboardInterrupt(), 130, "goes on where it stopped"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_too(
+    fault: BaseException,
+    status: int,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A traceback is for those who ask for it; the status tells a fault of bcdx from one of its input."""
+
+    def fail(_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("bcdx.shard.write_records", fail)
+    assert status == main(["shard"])
+    said = capsys.readouterr().err
+    assert expected in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_tensorflow_greets_nobody() -> None:
+    """Its native lines stay out of the terminal, and what comes after them does not."""
+    code = "import os; from bcdx._native import import_tensorflow as run; run(); os.write(2, b'after')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "after"
+
+
 def test_flag_beats_recipe_and_recipe_beats_default(tmp_path: Path) -> None:
     """Precedence, on one setting each."""
     from bcdx._cli import _read_settings
