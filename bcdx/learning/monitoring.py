@@ -25,7 +25,8 @@ class InputWait:
     """
 
     def __init__(self) -> None:
-        self._seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        with tf.device("CPU"):  # where tf.data runs
+            self._seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
 
     def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Return the same batches, timed."""
