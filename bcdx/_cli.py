@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -58,7 +60,7 @@ class _Diagnose(config.Diagnose):
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Field(
         description=config.Diagnose.model_fields["run"].description
     )
-    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = Field(
+    paths: Annotated[config.Paths, tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = Field(
         description=config.Diagnose.model_fields["paths"].description
     )
 
@@ -73,8 +75,9 @@ VERBS = {
 
 _RECIPE_NOTE = (
     "RECIPE, if given, comes first: a TOML file with these settings. A flag wins over the recipe, the recipe "
-    "over the defaults; the defaults are the built-in phantom job. Research use only."
+    "over the defaults. Research use only."
 )
+_VERBOSE_NOTE = "-v, --verbose: say more, tracebacks included."
 _RUN_NOTE = "Research use only: not a medical device, and no substitute for a radiologist."
 
 
@@ -103,20 +106,28 @@ def run_verb(name: str, arguments: Sequence[str] | None = None) -> int:
         if settings is not None:
             result = _function(VERBS[name])(settings)
             sys.stdout.write(_describe(result))
-    except BcdxError as error:
-        return _fail(program, str(error))
-    except OSError as error:
-        return _fail(program, f"{error.strerror or error}: {error.filename or 'no file named'}")
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt) as error:
+        logger.debug("where it happened:", exc_info=True)
+        return _explain_stop(program, error)
+    return 0
+
+
+def _explain_stop(program: str, error: BaseException) -> int:
+    """Say in one line why a verb stopped; return the exit status."""
+    if isinstance(error, BrokenPipeError):  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, KeyboardInterrupt):
         sys.stderr.write(f"{program}: interrupted; the same command goes on where it stopped\n")
         return 130
-    except MemoryError:
+    if isinstance(error, BcdxError):
+        return _fail(program, str(error))
+    if isinstance(error, MemoryError):
         return _fail(program, "out of memory; try a smaller stream.batch_size, or fewer workers")
-    except Exception as error:  # the user gets one line here too, and the place with --verbose
-        logger.debug("what went wrong:", exc_info=True)
-        message = str(error)[:SHOWN_CHARACTERS]
-        return _fail(program, f"{type(error).__name__}: {message} (a fault of bcdx; -v shows where)", status=1)
-    return 0
+    if isinstance(error, OSError):
+        return _fail(program, f"{error.strerror or error}: {error.filename or 'no file named'}")
+    shown = f"{type(error).__name__}: {str(error)[:SHOWN_CHARACTERS]}"
+    return _fail(program, f"{shown} (a fault of bcdx; -v shows where)", status=1)
 
 
 def _read_settings(name: str, words: list[str]) -> config.Settings | None:
@@ -128,7 +139,8 @@ def _read_settings(name: str, words: list[str]) -> config.Settings | None:
         default = verb.settings.model_validate({"out": verb.out})
         if words and not words[0].startswith("-"):
             default = load_recipe(words.pop(0), verb.settings)
-    return _parse(verb.settings, default, words, prog=usage, description=f"{verb.settings.__doc__}\n\n{note}")
+    description = "\n\n".join((inspect.getdoc(verb.settings) or "", _VERBOSE_NOTE, note))
+    return _parse(verb.settings, default, words, prog=usage, description=description)
 
 
 def _parse(kind: type[config.Settings], default: Any, words: list[str], **texts: str) -> config.Settings | None:
@@ -147,6 +159,17 @@ def _parse(kind: type[config.Settings], default: Any, words: list[str], **texts:
         raise SettingsError(_unbox(said.getvalue())) from stop
 
 
+_NOISE = {
+    r"Error parsing \w+: ": "",
+    r" \[type=value_error[^]]*\]": "",
+    r" \[type=\w+, input_value=(\S+), input_type=\w+\]": r", received \1",
+    r" \[type=[^]]*\]": "",
+    r" For further information visit \S+": "",
+    r"\d+ validation errors? for \w+ |Value error, ": "",
+}
+"""What pydantic and tyro say around a message -> what is left of it."""
+
+
 def _unbox(text: str) -> str:
     """Return the message inside tyro's box as one line; without a UTF-8 terminal the box is drawn with blanks."""
     drawn = "│" in text
@@ -159,8 +182,8 @@ def _unbox(text: str) -> str:
             parts[-1].append(inner)
     block = parts[0] if drawn or len(parts) == 1 else parts[1]
     message = re.sub(r"\s+", " ", " ".join(block)).strip()
-    noise = r" \[type=[^]]*\]| For further information visit \S+|\d+ validation errors? for \w+ |Value error, "
-    message = re.sub(noise, "", message)
+    for noise, shown in _NOISE.items():
+        message = re.sub(noise, shown, message)
     return f"{message} (see --help)" if message else "the flags could not be read (see --help)"
 
 

@@ -10,6 +10,7 @@ from typing_extensions import Self
 BLOCK_ENDS = tuple(f"mixed{index}" for index in range(11))
 DEPTHS = ("none", *BLOCK_ENDS)
 
+Paths = Annotated[tuple[str, ...], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Plane = Literal["sagittal", "axial", "coronal"]
 Laterality = Literal["L", "R"]
@@ -367,7 +368,7 @@ class Diagnose(Settings):
     """A trained run on new DICOM files or folders."""
 
     run: str = Field(description="Run folder of `tune` or `fit`.")
-    paths: tuple[str, ...] = Field(description="DICOM files or folders.")
+    paths: Paths = Field(description="DICOM files or folders, at least one.")
     out: str = Field("diagnosis", description="Folder for diagnosis.json.")
     top_slices: int | None = Field(None, ge=1, description="Slices averaged; unset: as the run was selected.")
     test_views: Literal[1, 8] | None = Field(None, description="Views averaged; unset: as the run was tested.")

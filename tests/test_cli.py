@@ -42,6 +42,7 @@ def test_importing_bcdx_costs_no_tensorflow() -> None:
         (["tune", "--space.depth", "mixed3/mixed0"], "freezes deeper"),
         (["shard", "--split.test", "0.9"], "validation + test must be at most 1"),
         (["evaluate"], "RUN"),
+        (["diagnose", "no_such_run"], "paths"),
         (["evaluate", "no_such_run"], "no_such_run: no run folder"),
         (["shard", "--source", "no_such_folder", "--out", "o"], "no_such_folder: no such file or folder"),
         (["paint"], "no verb 'paint'"),

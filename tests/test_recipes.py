@@ -35,6 +35,13 @@ def test_tuning_recipe_is_valid_and_opens_with_a_comment(path: Path) -> None:
     assert all(word in head for word in ("# Source:", "# Command:", "# Duration:", "# Expect:"))
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tuning").glob("*.toml")), ids=lambda path: path.stem)
+def test_tuning_recipe_names_a_dataset_recipe_that_is_there(path: Path) -> None:
+    """And its images are at least as large as the network needs."""
+    tune = load_recipe(path, config.Tune if "[space]" in path.read_text() else config.Fit)
+    assert max(load_dataset(tune).size, tune.network.image_size or 0) >= 75
+
+
 def test_phantom_recipe_spells_out_the_defaults() -> None:
     """`python -m bcdx.tune` and `tuning/phantom.toml` are the same job, dataset included."""
     recipe = load_recipe(ROOT / "tuning/phantom.toml", config.Tune)
