@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bcdx.learning.augment import dihedral_view
 from bcdx.learning.network import FEATURE_NORM, HEAD
+from bcdx.learning.statistics import layer_reader
 
 ITERATIONS = 300
 
@@ -28,8 +29,8 @@ def start_head(model: keras.Model, batches: Iterable[tuple[tf.Tensor, tf.Tensor]
         c: Inverse strength of the L2 penalty, as scikit-learn has it.
         balanced: Let all classes count alike.
     """
-    body = keras.Model(model.inputs, model.get_layer(FEATURE_NORM).output)
-    found = [(np.asarray(body(images, training=False)), np.asarray(labels)) for images, labels in batches]
+    read = layer_reader(model, FEATURE_NORM)
+    found = [(read(images), np.asarray(labels)) for images, labels in batches]
     features, labels = (np.concatenate(columns) for columns in zip(*found, strict=True))
     weights = "balanced" if balanced else None
     fitted = LogisticRegression(C=c, max_iter=ITERATIONS, class_weight=weights).fit(features, labels)
