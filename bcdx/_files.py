@@ -50,9 +50,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
         stage = _make_beside(out)
         try:
             yield stage
-            if out.exists():
-                _discard(out, out)
-            stage.replace(out)
+            _take_place(stage, out)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -61,6 +59,21 @@ def _make_beside(out: Path) -> Path:
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
     folder.chmod(0o755)
     return folder
+
+
+def _take_place(stage: Path, out: Path) -> None:
+    """Put `stage` where `out` is; if that fails, `out` is what it was."""
+    bin_ = _make_beside(out)
+    try:
+        if out.exists():
+            out.rename(bin_ / "old")
+        stage.rename(out)
+    except OSError:
+        if (bin_ / "old").exists():
+            (bin_ / "old").rename(out)
+        raise
+    finally:
+        shutil.rmtree(bin_, ignore_errors=True)
 
 
 def _discard(folder: Path, out: Path) -> None:

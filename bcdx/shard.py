@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import re
 import shutil
 import sys
 from collections import Counter
@@ -13,16 +14,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from bcdx import __version__
 from bcdx._files import staged_folder
 from bcdx._recipes import expand_path
 from bcdx._versions import installed_versions
 from bcdx.config import Dataset
 from bcdx.errors import BcdxError, RecordsError, SettingsError
-from bcdx.records.manifest import MANIFEST, Left, Manifest, describe_recipe, fingerprint_recipe, read_manifest
+from bcdx.records.manifest import (
+    MANIFEST,
+    Left,
+    Manifest,
+    describe_recipe,
+    fingerprint_recipe,
+    is_fresh,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     from bcdx.imaging.collection import Collection
@@ -67,19 +78,22 @@ def _output_folder(dataset: Dataset) -> Path:
 
 def _keep_fresh(dataset: Dataset, out: Path) -> Manifest:
     manifest = read_manifest(out)
-    if manifest.fingerprint != _fingerprint(dataset):
+    if not is_fresh(manifest, dataset, _read_label_table(dataset)):
         raise RecordsError(f"{out}: stale: other settings or labels made these shards; shard again with --overwrite")
     logger.info("%s: complete shards of the same recipe; nothing to do", out)
     return manifest
 
 
+def _read_label_table(dataset: Dataset) -> bytes | None:
+    """Return the label table's bytes, none where the recipe names no table, None where it is not at hand."""
+    if dataset.labels.file is None or dataset.source == "phantom":
+        return b""
+    path = expand_path(dataset.source) / dataset.labels.file
+    return path.read_bytes() if path.is_file() else None
+
+
 def _fingerprint(dataset: Dataset) -> str:
-    """Return what the shards are judged by; a label table that is not at hand is taken as unchanged."""
-    table = b""
-    if dataset.labels.file is not None and dataset.source != "phantom":
-        path = expand_path(dataset.source) / dataset.labels.file
-        table = path.read_bytes() if path.is_file() else b""
-    return fingerprint_recipe(dataset, table)
+    return fingerprint_recipe(dataset, _read_label_table(dataset) or b"")
 
 
 def _write_all(dataset: Dataset, stage: Path, out: Path) -> tuple[Manifest, list[Exclusion], dict[str, str]]:
@@ -88,8 +102,8 @@ def _write_all(dataset: Dataset, stage: Path, out: Path) -> tuple[Manifest, list
     from bcdx.imaging.identity import Pseudonyms, load_key
 
     source, labelled = _find_source(dataset, stage)
-    with _workers(dataset.workers) as executor:
-        found = scan(labelled, source=source, pseudonyms=Pseudonyms(load_key()), executor=executor)
+    look = partial(scan, labelled, source=source, pseudonyms=Pseudonyms(load_key()))
+    found = _with_workers(dataset.workers, lambda executor: look(executor=executor))
     logger.info("%d files, %d studies, classes %s", found.files, len(found.studies), ", ".join(found.classes))
     with _staging_folder(dataset, found, out) as staging:
         manifest, exclusions = _shard(dataset, found, staging, stage)
@@ -112,10 +126,11 @@ def _shard(dataset: Dataset, found: Collection, staging: Path, stage: Path) -> t
     from bcdx.imaging.prepare import describe_preparation, prepare_study
     from bcdx.records import sharding
 
-    prepare = partial(prepare_study, dataset=dataset)
-    staged = _stage_with_retry(found, prepare, staging, dataset.workers)
+    staged = _stage(found, partial(prepare_study, dataset=dataset), staging, dataset.workers)
     entries = [entry for one in staged for entry in one.entries]
-    exclusions = [*found.exclusions, *(left for one in staged for left in one.exclusions)]
+    paths = {item.key: item.frames[0].path for study in found.studies for item in study.items}
+    left_out = (replace(left, path=paths[left.key]) for one in staged for left in one.exclusions)
+    exclusions = [*found.exclusions, *left_out]
     if not entries:
         counts = Counter(one.reason for one in exclusions)
         raise RecordsError(f"no image is usable: {', '.join(f'{why} ({n})' for why, n in counts.most_common(5))}")
@@ -143,39 +158,57 @@ def _shard(dataset: Dataset, found: Collection, staging: Path, stage: Path) -> t
     return manifest, exclusions
 
 
-def _stage_with_retry(found: Collection, prepare: Prepare, staging: Path, workers: int) -> list[Staged]:
-    """Stage all studies; if a worker is killed, go on once with new ones."""
+def _stage(found: Collection, prepare: Prepare, staging: Path, workers: int) -> list[Staged]:
     from bcdx.records.sharding import stage_studies
 
-    for last_try in (False, True):
-        try:
-            with _workers(workers) as executor, _progress(len(found.studies)) as tick:
-                return stage_studies(found.studies, prepare, staging, executor=executor, tick=tick)
-        except BrokenProcessPool as error:
-            if last_try:
-                raise BcdxError("a worker was killed twice, for want of memory perhaps; try --workers 1") from error
-            logger.warning("a worker was killed; going on with new ones")
-    raise BcdxError("no study could be prepared")
+    def stage(executor: Executor) -> list[Staged]:
+        with _progress(len(found.studies)) as tick:
+            return stage_studies(found.studies, prepare, staging, executor=executor, tick=tick)
+
+    return _with_workers(workers, stage)
+
+
+def _with_workers(count: int, task: Callable[[Executor], T]) -> T:
+    """Return what a task returns that may run twice; if a worker is killed, go on once with new ones."""
+
+    def attempt() -> T:
+        with _workers(count) as executor:
+            return task(executor)
+
+    try:
+        return attempt()
+    except BrokenProcessPool:
+        logger.warning("a worker was killed; going on with new ones")
+    try:
+        return attempt()
+    except BrokenProcessPool as error:
+        raise BcdxError("a worker was killed twice, for want of memory perhaps; try --workers 1") from error
 
 
 @contextmanager
 def _staging_folder(dataset: Dataset, found: Collection, out: Path) -> Iterator[Path]:
     """Yield a folder for prepared studies that outlives a kill, named after all that decides its content."""
-    digest = hashlib.sha256(_fingerprint(dataset).encode())
+    digest = hashlib.sha256(f"{__version__} {_fingerprint(dataset)}".encode())
+    stamped = dataset.source != "phantom"  # it is written anew each time, always the same
     for study in found.studies:
         for item in study.items:
-            facts = [
-                (frame.sample, Path(frame.path).stat().st_size, Path(frame.path).stat().st_mtime_ns)
-                for frame in item.frames
-            ]
+            facts = [(frame.sample, _stamp(frame.path) if stamped else ()) for frame in item.frames]
             digest.update(json.dumps([study.key, item.label, facts]).encode())
     folder = out.parent / f".{out.name}.staging-{digest.hexdigest()[:16]}"
+    for other in out.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(out.name)}\.staging-[0-9a-f]{{16}}", other.name) and other != folder:
+            shutil.rmtree(other, ignore_errors=True)  # of other files or settings: nobody will take it over
     try:
         yield folder
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    stat = Path(path).stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 class _InTurn(Executor):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -35,13 +39,49 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of a small phantom: 36 patients, one slice of each breast, 75 px."""
-    from bcdx.config import Dataset, Phantom
+    from bcdx import config
     from bcdx.shard import write_records
 
     out = tmp_path_factory.mktemp("records") / "small"
-    phantom = Phantom(patients=36, slices_per_breast=1, size=75)
-    write_records(Dataset(out=str(out), size=75, phantom=phantom, min_shards=2, workers=1))
+    phantom = config.Phantom(patients=36, slices_per_breast=1, size=75)
+    write_records(config.Dataset(out=str(out), size=75, phantom=phantom, min_shards=2, workers=1))
     return out
+
+
+WriteDicom = Callable[..., Path]
+
+
+@pytest.fixture
+def write_dicom(tmp_path: Path) -> WriteDicom:
+    """A function (name, pixels, **elements) -> path of a DICOM file; an element set to None is left out."""
+
+    def write(name: str, pixels: np.ndarray, **elements: Any) -> Path:
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.SOPClassUID = MRImageStorage
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+            setattr(ds, keyword, generate_uid(entropy_srcs=[keyword, name]))
+        ds.PatientID, ds.Modality, ds.PhotometricInterpretation = "P1", "MR", "MONOCHROME2"
+        ds.Rows, ds.Columns = pixels.shape[-2:]
+        ds.SamplesPerPixel, ds.PixelRepresentation = 1, int(pixels.dtype.kind == "i")
+        ds.BitsAllocated = ds.BitsStored = pixels.dtype.itemsize * 8
+        ds.HighBit = ds.BitsStored - 1
+        ds.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+        ds["PixelData"].VR = "OW"
+        for keyword, value in elements.items():
+            if value is None:
+                del ds[keyword]
+            else:
+                setattr(ds, keyword, value)
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ds.save_as(path, enforce_file_format=True)
+        return path
+
+    return write
 
 
 CANARIES = {

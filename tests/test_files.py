@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,49 @@ def test_staged_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         with staged_folder(tmp_path / "out") as stage:
             (stage / name).touch()
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/second"]
+
+
+def test_staged_folder_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    """And nothing that only looks alike."""
+    (tmp_path / ".out.partial-abcd1234").mkdir()
+    (tmp_path / ".out.partial-abcd1234" / "half").touch()
+    others = {".out2.partial-abcd1234", ".out.partial-notes"}
+    for name in others:
+        (tmp_path / name).mkdir()
+    with staged_folder(tmp_path / "out"):
+        pass
+    assert {"out", *others} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_folder_that_another_process_took_away_does_not_come_back_in_part(tmp_path: Path) -> None:
+    """Two processes at once: the later one wins whole, the earlier one fails."""
+    with pytest.raises(OSError), staged_folder(tmp_path / "out") as first:
+        (first / "first").touch()
+        with staged_folder(tmp_path / "out") as second:
+            (second / "second").touch()
+    assert ["out", "out/second"] == sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("manager", [staged_folder, removed_on_error])
+def test_a_failure_leaves_no_parent_that_was_made_for_it(tmp_path: Path, manager: Any) -> None:
+    """Neither does it touch one that was there or holds something."""
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RuntimeError), manager(tmp_path / "there" / "a" / "b" / "out"):
+        (tmp_path / "there" / "a" / "kept").touch()
+        raise RuntimeError
+    assert ["there", "there/a", "there/a/kept"] == sorted(
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")
+    )
+    with pytest.raises(RuntimeError), manager(tmp_path / "c" / "d" / "out"):
+        raise RuntimeError
+    assert ["there"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_an_interrupt_keeps_a_run_folder_and_its_parents(tmp_path: Path) -> None:
+    """So that the work can be resumed."""
+    with pytest.raises(KeyboardInterrupt), removed_on_error(tmp_path / "a" / "run"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "a" / "run").is_dir()
 
 
 @pytest.mark.parametrize("existed", [True, False])

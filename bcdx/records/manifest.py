@@ -103,6 +103,19 @@ def fingerprint_recipe(dataset: Dataset, labels: bytes = b"") -> str:
     return hashlib.sha256(text.encode() + b"\0" + labels).hexdigest()
 
 
+def is_fresh(manifest: Manifest, dataset: Dataset, labels: bytes | None) -> bool:
+    """Return whether shards are those of a recipe.
+
+    Args:
+        manifest: Of the shards.
+        dataset: The recipe.
+        labels: The label table's bytes; None: it is not at hand and taken as unchanged.
+    """
+    if labels is None:
+        return manifest.recipe == describe_recipe(dataset)
+    return manifest.fingerprint == fingerprint_recipe(dataset, labels)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a folder of shards and check that the shards are there.
 

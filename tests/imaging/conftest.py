@@ -1,47 +1,41 @@
-"""Small real DICOM files, written to order."""
+"""A second opinion on pixels: GDCM alone, without pydicom's decoding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-WriteDicom = Callable[..., Path]
+DecodeWithGdcm = Callable[[Path], np.ndarray]
 
 
-@pytest.fixture
-def write_dicom(tmp_path: Path) -> WriteDicom:
-    """A function (name, pixels, **elements) -> path of a DICOM file; an element set to None is left out."""
+@pytest.fixture(scope="session")
+def decode_with_gdcm() -> DecodeWithGdcm:
+    """A function path -> float32 pixels, shape (frames, rows, columns): raw buffer, then rescale and negation by hand.
 
-    def write(name: str, pixels: np.ndarray, **elements: Any) -> Path:
-        ds = Dataset()
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.SOPClassUID = MRImageStorage
-        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-            setattr(ds, keyword, generate_uid(entropy_srcs=[keyword, name]))
-        ds.PatientID, ds.Modality, ds.PhotometricInterpretation = "P1", "MR", "MONOCHROME2"
-        ds.Rows, ds.Columns = pixels.shape[-2:]
-        ds.SamplesPerPixel, ds.PixelRepresentation = 1, int(pixels.dtype.kind == "i")
-        ds.BitsAllocated = ds.BitsStored = pixels.dtype.itemsize * 8
-        ds.HighBit = ds.BitsStored - 1
-        ds.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
-        ds["PixelData"].VR = "OW"
-        for keyword, value in elements.items():
-            if value is None:
-                del ds[keyword]
-            else:
-                setattr(ds, keyword, value)
-        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ds.save_as(path, enforce_file_format=True)
-        return path
+    The header's RescaleSlope and RescaleIntercept are read with pydicom, for GDCM takes others for dose.
+    """
+    import gdcm
+    import pydicom
 
-    return write
+    kinds = {
+        gdcm.PixelFormat.UINT8: "u1", gdcm.PixelFormat.INT8: "i1", gdcm.PixelFormat.UINT16: "<u2",
+        gdcm.PixelFormat.INT16: "<i2", gdcm.PixelFormat.UINT12: "<u2", gdcm.PixelFormat.INT12: "<i2",
+        gdcm.PixelFormat.UINT32: "<u4", gdcm.PixelFormat.INT32: "<i4",
+    }  # fmt: skip
+
+    def decode(path: Path) -> np.ndarray:
+        reader = gdcm.ImageReader()
+        reader.SetFileName(str(path))
+        assert reader.Read(), path
+        image = reader.GetImage()
+        buffer = image.GetBuffer().encode("utf-8", "surrogateescape")
+        stored = np.frombuffer(buffer, kinds[image.GetPixelFormat().GetScalarType()]).astype(np.float64)
+        stored = stored.reshape(-1, image.GetDimension(1), image.GetDimension(0))
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        real = stored * float(header.get("RescaleSlope", 1)) + float(header.get("RescaleIntercept", 0))
+        return (-real if header.PhotometricInterpretation == "MONOCHROME1" else real).astype(np.float32)
+
+    return decode

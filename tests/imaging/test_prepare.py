@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from bcdx.config import Dataset, Labels, Normalise
-from bcdx.imaging.collection import scan
+from bcdx.errors import BcdxError
+from bcdx.imaging.collection import Study, scan
+from bcdx.imaging.frames import Frame
 from bcdx.imaging.identity import Pseudonyms
 from bcdx.imaging.normalise import fit_square
 from bcdx.imaging.prepare import describe_preparation, prepare_study
@@ -176,6 +178,64 @@ def test_preparation_is_recorded_step_by_step() -> None:
     recorded = describe_preparation(Dataset(voi=True))
     assert "VOI LUT or window" in recorded["steps"]
     assert recorded["percentiles"] == [0.5, 99.5]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("pattern", "least"),
+    [
+        ("tcga_brca", 5),
+        ("duke_breast_mri_153", 90),
+        ("dicom_syntaxes/*.dcm", 5),  # one at a time: they are one image in many syntaxes
+    ],
+)
+def test_real_records_equal_a_numpy_reference(
+    shared_data: Path, decode_with_gdcm: Any, pattern: str, least: int
+) -> None:
+    """GDCM's pixels, percentiles over the study without its padding, Pillow, rounding: all by hand."""
+    compared = 0
+    for source in shared_data.glob(pattern):
+        try:
+            found = scan(Dataset(), source=source, pseudonyms=Pseudonyms(b"k"), labelled=False)
+        except BcdxError:
+            continue
+        for study in found.studies:
+            if not any("J2KI" in item.frames[0].path for item in study.items):  # lossy: decoders differ by rounding
+                compared += compare_study(study, decode_with_gdcm)
+    assert compared >= least
+
+
+def compare_study(study: Study, decode: Any) -> int:
+    """Hold a study's samples equal to the reference; return how many there are."""
+    prepared = {sample.sample: sample.image for sample in prepare_study(study, Dataset(size=64)).samples}
+    frames = [item.frames[0] for item in study.items if item.key in prepared]
+    pixels = [decode(Path(frame.path))[frame.index] for frame in frames]
+    padded = [find_padded(frame, one) for frame, one in zip(frames, pixels, strict=True)]
+    shown = [one[~mask] for one, mask in zip(pixels, padded, strict=True)]
+    whole = np.percentile(np.concatenate(shown), (0.5, 99.5))
+    for frame, one, mask, values in zip(frames, pixels, padded, shown, strict=True):
+        low, high = np.percentile(values, (0.5, 99.5)) if frame.modality == "MG" else whole
+        np.testing.assert_array_equal(square(one, mask, low, high), prepared[frame.sample][..., 0])
+    return len(frames)
+
+
+def find_padded(frame: Frame, pixels: np.ndarray) -> np.ndarray:
+    import pydicom
+
+    ds = pydicom.dcmread(frame.path)
+    value = ds.get("PixelPaddingValue")
+    return np.zeros(pixels.shape, bool) if value is None else ds.pixel_array.reshape(pixels.shape) == value
+
+
+def square(pixels: np.ndarray, mask: np.ndarray, low: float, high: float, size: int = 64) -> np.ndarray:
+    unit = np.clip((pixels - np.float32(low)) / np.float32(high - low), 0, 1).astype(np.float32)
+    unit[mask] = 0
+    scale = size / max(pixels.shape)
+    rows, columns = (max(1, round(side * scale)) for side in pixels.shape)
+    resized = np.asarray(Image.fromarray(unit).resize((columns, rows), Image.Resampling.BILINEAR))
+    canvas = np.zeros((size, size), np.float32)
+    canvas[(size - rows) // 2 :, (size - columns) // 2 :][:rows, :columns] = resized
+    return np.rint(np.clip(canvas, 0, 1) * np.float32(65535)).astype(np.uint16)
 
 
 @pytest.mark.real_data
