@@ -212,7 +212,7 @@ def compare_study(study: Study, decode: Any) -> int:
     pixels = [decode(Path(frame.path))[frame.index] for frame in frames]
     padded = [find_padded(frame, one) for frame, one in zip(frames, pixels, strict=True)]
     shown = [one[~mask] for one, mask in zip(pixels, padded, strict=True)]
-    whole = np.percentile(np.concatenate(shown), (0.5, 99.5))
+    whole = np.percentile(np.concatenate(shown), (0.5, 99.5)) if shown else ()
     for frame, one, mask, values in zip(frames, pixels, padded, shown, strict=True):
         low, high = np.percentile(values, (0.5, 99.5)) if frame.modality == "MG" else whole
         np.testing.assert_array_equal(square(one, mask, low, high), prepared[frame.sample][..., 0])
