@@ -46,7 +46,7 @@ class Labels(Settings):
     key: str | None = Field(
         None,
         description="Key column: path, SOPInstanceUID, SeriesInstanceUID or PatientID (with a "
-        "`laterality` column if there is one); unset: the first of these that the table has.",
+        "`laterality` or `Laterality` column if there is one); unset: the first of these that the table has.",
     )
     column: str = Field("label", description="Column that holds the label.")
     patient: str | None = Field(
@@ -110,7 +110,7 @@ class Dataset(Settings):
     positive: str | None = Field(None, description="The class that is looked for; unset: the last one.")
     patient: str | None = Field(
         None,
-        description="Patient of a plain image: a regular expression over its relative path, whose group "
+        description="Patient of a file that names none, as plain images do: a regular expression over its relative path, whose group "
         "`patient` (or first group, or whole match) is the patient; a group `pair` holds a running number "
         "of which 2k-1 and 2k are one patient; or `file`: every file its own patient, marked in all results.",
     )
