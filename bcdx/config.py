@@ -110,9 +110,10 @@ class Dataset(Settings):
     positive: str | None = Field(None, description="The class that is looked for; unset: the last one.")
     patient: str | None = Field(
         None,
-        description="Patient of a file that names none, as plain images do: a regular expression over its relative path, whose group "
-        "`patient` (or first group, or whole match) is the patient; a group `pair` holds a running number "
-        "of which 2k-1 and 2k are one patient; or `file`: every file its own patient, marked in all results.",
+        description="Patient of a file that names none, as no plain image does: a regular expression over its "
+        "relative path, whose group `patient` (or first group, or whole match) is the patient; a group `pair` holds a "
+        "running number of which 2k-1 and 2k are one patient; or `file`: every file its own patient, marked in all "
+        "results.",
     )
     channels: Literal["grey", "phases"] = Field(
         "grey", description="grey: one channel; phases: the dynamic phases of a position."

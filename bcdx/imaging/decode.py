@@ -14,6 +14,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.uid import RLELossless
 
 from bcdx.errors import DicomError
 from bcdx.imaging.damage import translate_damage
@@ -71,8 +72,11 @@ def _open(path: str, _stamp: tuple[int, int]) -> Dataset:
 
 
 def _decode(ds: Dataset, index: int) -> Stored:
-    stored: Stored = pixel_array(ds, index=index, raw=True)
-    if stored.dtype.kind == "f" or ds.file_meta.TransferSyntaxUID.is_compressed:
+    syntax = ds.file_meta.TransferSyntaxUID
+    # pylibjpeg-rle, asked second, answers damaged data with a backtrace on the terminal
+    plugin = "pydicom" if syntax == RLELossless else ""
+    stored: Stored = pixel_array(ds, index=index, raw=True, decoding_plugin=plugin)
+    if stored.dtype.kind == "f" or syntax.is_compressed:
         return stored
     return _keep_stored_bits(ds, stored)
 
