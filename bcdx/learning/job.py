@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bcdx._files import removed_on_error, write_bytes, write_json
 from bcdx._recipes import expand_path, load_dataset, rebase_paths
 from bcdx.config import Fit, as_recipe
-from bcdx.errors import RecordsError
+from bcdx.errors import RecordsError, TrainingError
 from bcdx.evidence.figures import draw_confusion, draw_precision_recall
 from bcdx.evidence.metrics import Cases, choose_thresholds, evaluate
 from bcdx.evidence.scores import choose_level
@@ -106,9 +106,9 @@ def _finish(run: runs.Run, selected: Selected, data: Data, folder: Path) -> Outc
         model, _ = train(plan, data, folder / "refit")
     save_model(model, folder / runs.MODEL)
     metrics = _test_once(model, run, fit, data, folder)
-    for leftover in ("refit", "progress"):
-        shutil.rmtree(folder / leftover, ignore_errors=True)
     write_json(folder / runs.METRICS, metrics)
+    for leftover in ("refit", "progress"):  # after the metrics: without them a killed run would train and test again
+        shutil.rmtree(folder / leftover, ignore_errors=True)
     return Outcome(folder, run, metrics)
 
 
@@ -149,8 +149,15 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def score_split(model: keras.Model, data: Data, split: str, *, batch_size: int, views: int) -> Probabilities:
-    """Return class probabilities of a split's samples in stored order."""
-    return predict(model, data.plain_images((split,), batch_size), views=views)
+    """Return class probabilities of a split's samples in stored order.
+
+    Raises:
+        TrainingError: Some are not numbers.
+    """
+    scores = predict(model, data.plain_images((split,), batch_size), views=views)
+    if not np.isfinite(scores).all():
+        raise TrainingError(f"the model's {split} scores are not numbers: it diverged; lower optimizer.learning_rate")
+    return scores
 
 
 def measure(cases: Cases, run: runs.Run, calibration: dict[str, Any], *, split: str) -> dict[str, Any]:

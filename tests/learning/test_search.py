@@ -44,6 +44,7 @@ class Bench:
         self.moment = 0
         self.interrupt_at = interrupt_at
         self.trained: dict[str, tuple[Any, ...]] = {}
+        self.continued: set[str] = set()
         self._score = score
 
     def tick(self) -> None:
@@ -55,6 +56,8 @@ class Bench:
     def __call__(self, fit: Tune, epochs: int, folder: Path, name: str) -> State:
         """Pretend to train, as `train_trial` would."""
         folder.mkdir(parents=True, exist_ok=True)
+        if (folder / STATE).exists():
+            self.continued.add(name)
         self.tick()
         values = (fit.network.depth, fit.optimizer.learning_rate, epochs)
         assert name not in self.trained, "a finished trial is not trained again"
@@ -225,6 +228,26 @@ def test_hyperband_stops_at_its_budget(tmp_path: Path, search: Callable[..., Sel
     search(SEARCHES["hyperband"], tmp_path, bench)
     assert 9 == len(bench.trained)
     assert {2, 4} == {epochs for _, _, epochs in bench.trained.values()}
+
+
+def test_hyperband_interrupted_while_it_copies_progress_goes_on_with_all_of_it(
+    tmp_path: Path, search: Callable[..., Selected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later round starts from the whole of the earlier one or not at all."""
+    first = Bench()
+    with monkeypatch.context() as patch:
+        patch.setattr("bcdx.learning.search.shutil.copytree", _copy_a_part)
+        with pytest.raises(KeyboardInterrupt):
+            search(SEARCHES["hyperband"], tmp_path, first)
+    second = Bench()
+    search(SEARCHES["hyperband"], tmp_path, second)
+    assert next(iter(second.trained)) in second.continued
+    assert 9 == len(first.trained) + len(second.trained)
+
+
+def _copy_a_part(source: Path, target: Path, **_: Any) -> None:
+    (target / "best.weights.h5").write_text("a part")
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
