@@ -23,11 +23,12 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def cheap_fit(records: Path, out: Path, **optimizer: float) -> Fit:
-    """Only the head is trained, for an epoch."""
+    """Only the head is trained, for an epoch, and not again."""
     return Fit(
         records=str(records),
         out=str(out),
         network=Network(depth="mixed0/mixed0"),
+        refit="train",
         optimizer=Optimizer(**{"epochs": 1, "precision": "float32", **optimizer}),
     )
 

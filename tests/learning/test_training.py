@@ -64,7 +64,8 @@ def test_float16_fit_goes_on_with_its_loss_scale_and_its_moments(
     monkeypatch.setattr(
         training, "build_model", lambda *given, **named: build(*given, **{**named, "policy": "float32"})
     )
-    plan = Plan(small_fit(precision="mixed_float16"), ("train",), epochs=1)
+    fit = small_fit(precision="mixed_float16").model_copy(update={"network": Network(depth="mixed0/mixed0")})
+    plan = Plan(fit, ("train",), epochs=1)
     model, state = train(plan, data, tmp_path / "fit")
     model.optimizer.dynamic_scale.assign(2.0**11)
     model.save_weights(tmp_path / "fit" / state.weights)
