@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bcdx._files import write_json
+from bcdx._native import import_tensorflow
 from bcdx.config import Dataset
 from bcdx.errors import RecordsError
 from bcdx.records.gate import check_leakage, join_duplicates
@@ -133,6 +134,7 @@ def write_shards(plan: Plan, staging: Path, out: Path, *, executor: Executor) ->
         out: Folder for the shards.
         executor: Threads; TensorFlow stays in this process.
     """
+    import_tensorflow()
     task = partial(write_shard, staging=staging, out=out)
     return {name: list(executor.map(task, shards)) for name, shards in plan.splits.items()}
 

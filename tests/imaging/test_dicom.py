@@ -113,3 +113,13 @@ def test_a_header_without_preamble_is_dicom_and_text_is_not(write_dicom: Any, tm
     (tmp_path / "bare").write_bytes(path.read_bytes()[132:])
     (tmp_path / "text").write_text("path,label\n" * 20)
     assert [True, True, False] == [is_dicom(one) for one in (path, tmp_path / "bare", tmp_path / "text")]
+
+
+def test_values_that_pydicom_warns_of_are_quoted_nowhere(
+    write_dicom: Any, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A malformed element may hold a person's name; neither a log nor a warning repeats it."""
+    path = write_dicom("w.dcm", PIXELS, StudyInstanceUID="1.2.77.1")
+    path.write_bytes(path.read_bytes().replace(b"1.2.77.1", b"ANNA.1.1"))
+    assert frames_of(path)
+    assert "ANNA" not in caplog.text + "".join(str(one.message) for one in recwarn)
