@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,11 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bcdx import config
 from bcdx._recipes import load_recipe
-from bcdx.errors import RunError
+from bcdx.errors import RecordsError, RunError
+from bcdx.imaging.phantom import write_phantom
+from bcdx.learning.data import Data
+from bcdx.learning.search import search_winner
 from bcdx.records.manifest import read_manifest
 from bcdx.tune import search_models
 
@@ -98,6 +103,119 @@ def test_terminal_gives_patients_first_and_says_research_use(finished_run: Path,
     said = (collection / "said.txt").read_text()
     assert said.index("per patient") < said.index("per sample")
     assert "research use only" in said
+
+
+@pytest.mark.slow
+def test_killed_job_ends_like_one_that_was_not(finished_run: Path, collection: Path) -> None:
+    """SIGKILL in the second trial; the same command then gives the same winner and, byte for byte, the same scores."""
+    killed = collection / "killed"
+    command = [sys.executable, "-m", "bcdx.tune", str(collection / "search.toml"), "--out", str(killed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for_file(killed / "trials" / "trial_1" / "progress" / "progress.json", process)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (killed / "metrics.json").exists()
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+
+    assert 0 == done.returncode, done.stderr
+    assert "going on after epoch 1" in done.stderr
+    _assert_same_outcome(finished_run, killed)
+
+
+@pytest.mark.slow
+def test_same_seed_gives_the_same_winner_and_scores(finished_run: Path, collection: Path) -> None:
+    """In another folder and another process."""
+    settings = load_recipe(collection / "search.toml", config.Tune)
+    search_models(settings.model_copy(update={"out": str(collection / "same")}))
+    _assert_same_outcome(finished_run, collection / "same")
+
+
+def _wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(4000):
+        if path.exists():
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise TimeoutError(f"{path.name} did not come")
+
+
+def _assert_same_outcome(one: Path, other: Path) -> None:
+    runs = [json.loads((folder / "run.json").read_text()) for folder in (one, other)]
+    assert runs[0]["selection"] == runs[1]["selection"]
+    assert (one / "predictions.csv").read_text() == (other / "predictions.csv").read_text()
+
+
+def test_search_never_opens_the_test_split(records: Path, tmp_path: Path) -> None:
+    """With test shards of nothing but noise it trains and selects as if they were whole."""
+    shutil.copytree(records, tmp_path / "records")
+    for path in (tmp_path / "records").glob("test-*.tfrecord"):
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    data = Data(tmp_path / "records", read_manifest(tmp_path / "records"))
+    with pytest.raises(RecordsError, match="is damaged"):
+        data.table(("test",))
+
+    settings = _cheap_search(space=config.Space(depth=(), learning_rate=(1e-3,)))
+    selected = search_winner(settings, data, "slice", tmp_path)
+
+    assert 0.0 <= selected.state.best <= 1.0
+    assert not any("test" in splits for splits in data._tables)
+
+
+def _cheap_search(**changes: Any) -> config.Tune:
+    """Only the head is trained, for an epoch, once."""
+    return config.Tune(
+        network=config.Network(depth="mixed0/mixed0"),
+        optimizer=config.Optimizer(epochs=1),
+        search=config.Search(trials=1),
+        **changes,
+    )
+
+
+@pytest.mark.slow
+def test_random_labels_give_chance(tmp_path: Path) -> None:
+    """Labels dealt anew among the patients: the test's AUC is 0.5 within its interval, but for one deal in twenty."""
+    write_phantom(tmp_path / "dicom", config.Phantom(patients=60, slices_per_breast=1, size=75))
+    results = [_search_with_dealt_labels(tmp_path, seed) for seed in range(5)]
+    for level in ("slice", "patient"):
+        aucs = [metrics[level]["auc"] for metrics in results]
+        outside = [auc for auc in aucs if not auc["low"] <= 0.5 <= auc["high"]]
+        assert len(outside) <= 1, (level, outside)
+
+
+def _search_with_dealt_labels(home: Path, seed: int) -> dict[str, Any]:
+    """Give each patient the labels of another, search, and return the test's metrics."""
+    rows = list(csv.DictReader((home / "dicom" / "labels.csv").open()))
+    label = {row["path"]: row["label"] for row in rows}
+    patients = sorted({path.partition("/")[0] for path in label})
+    dealt = dict(zip(patients, np.random.default_rng(seed).permutation(patients), strict=True))
+    lines = ["path,label"]
+    for path in label:
+        patient, _, rest = path.partition("/")
+        lines.append(f"{path},{label[f'{dealt[patient]}/{rest}']}")
+    (home / f"{seed}.csv").write_text("\n".join(lines))
+    recipe = home / f"dealt{seed}.toml"
+    recipe.write_text(f'source = "dicom"\nsize = 75\nworkers = 1\n[labels]\nfile = "../{seed}.csv"\n')
+    return search_models(_cheap_search(dataset=str(recipe), out=str(home / f"run{seed}"))).metrics
+
+
+@pytest.mark.slow
+def test_defaults_find_the_phantoms_lesions_from_an_empty_folder(tmp_path: Path) -> None:
+    """`search_models(Tune())` needs nothing and reaches AUC 0.9; its run can then be evaluated by its folder alone."""
+    program = (
+        "import bcdx, bcdx.config as c\n"
+        "bcdx.search_models(c.Tune())\n"
+        "bcdx.evaluate_run(c.Evaluate(run='tuning/phantom', out='again'))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=1500)
+    assert 0 == done.returncode, done.stderr
+    metrics = [json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("tuning/phantom", "again")]
+    assert metrics[0]["patient"]["auc"]["value"] >= 0.9
+    assert metrics[0]["patient"]["auc"]["value"] == pytest.approx(metrics[1]["patient"]["auc"]["value"], abs=1e-6)
 
 
 @pytest.fixture(scope="module")
