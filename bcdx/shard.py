@@ -182,7 +182,10 @@ def _with_workers(count: int, task: Callable[[Executor], T]) -> T:
     try:
         return attempt()
     except BrokenProcessPool as error:
-        raise BcdxError("a worker was killed twice, for want of memory perhaps; try --workers 1") from error
+        raise BcdxError(
+            "a worker died twice, for want of memory perhaps; try workers = 1 (a script that calls bcdx needs "
+            'if __name__ == "__main__": around its start)'
+        ) from error
 
 
 @contextmanager

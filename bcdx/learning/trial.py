@@ -73,15 +73,14 @@ def train_trial(fit: Fit, data: Data, level: str, folders: tuple[Path, Path], ep
 
 
 def validation_score(fit: Fit, data: Data, level: str) -> Score:
-    """Return a function model -> validation ROC AUC at `level`."""
+    """Return a function model -> validation ROC AUC at `level`, of the views that testing averages."""
     table = data.table(("validation",))
     images = data.plain_images(("validation",), fit.stream.batch_size)
     positive = data.manifest.classes.index(data.manifest.positive)
 
     def score(model: keras.Model) -> float:
-        cases = Cases(
-            predict(model, images), table.label, table.patient, table.laterality, positive, fit.objective.top_slices
-        )
+        scores = predict(model, images, views=fit.test_views)
+        cases = Cases(scores, table.label, table.patient, table.laterality, positive, fit.objective.top_slices)
         found = cases.at_level(level)
         return float("nan") if found is None else roc_auc(found[0], found[1], positive)
 
