@@ -203,6 +203,8 @@ def _describe(result: Any) -> str:
 def _set_up_logging(verbose: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("bcdx").setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not verbose:
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advises to retrace less; each trial is another graph
 
 
 def _fail(program: str, message: str, *, status: int = 2) -> int:

@@ -229,6 +229,11 @@ class Optimizer(Settings):
     weight_decay: float = Field(1e-4, ge=0.0, description="Decoupled weight decay.")
     epochs: int = Field(10, ge=1, description="Epochs of the schedule.")
     warmup: Share = Field(0.1, description="Share of all steps spent warming up.")
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="Weights that a fit ends with: those of the best epoch on validation, with early stopping, or of "
+        "the last one of the schedule, scored then alone: for splits so small that the best epoch is chance.",
+    )
     patience: int = Field(5, ge=1, description="Epochs without a better validation AUC before stopping.")
     balance: Literal["bias", "weights", "none"] = Field(
         "bias", description="Class imbalance: initial bias of the head, class weights, or nothing."

@@ -5,9 +5,11 @@ Command: BCDX_DATA=... python benchmarks/accuracy.py --json accuracy.json
 Prints: per seed the pooled out-of-fold ROC AUC per sample of both, their means, and the paired difference with a 95 %
 interval by resampling patients.
 
-Five folds by patient (StratifiedGroupKFold), seeds 0, 1, 2. Both learn from the same records and folds. What depends
-on the data is chosen inside the training folds: the pooled blocks of the network by cross-validating a linear probe by
-patient. All else is taken from tuning/breast_dce_patches.toml.
+Five folds by patient (StratifiedGroupKFold), seeds 0, 1, 2. Both learn from the same records and folds. Ours is what
+`tune` does, inside the training folds alone: a fifth of their patients is the validation split of a search over the
+space of tuning/breast_dce_patches.toml, and the winner is refitted on all of them for its best epoch count. To save
+time the candidates for depth are first narrowed to one by cross-validating a linear probe on their pooled blocks,
+by patient and again inside the training folds (of candidates that pool the same blocks the first is kept).
 
 The reference: logistic regression (C = 0.01) on standardised features of the pretrained body, average and maximum of
 mixed3, fitted on all eight flips and quarter turns and averaged over them.
@@ -40,20 +42,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bcdx._recipes import load_recipe
-from bcdx.config import Dataset, Fit, Network, Tune
+from bcdx.config import Dataset, Network, Tune
 from bcdx.evidence.intervals import resample_patients
+from bcdx.learning.augment import all_views
 from bcdx.learning.data import Data
 from bcdx.learning.job import score_split
 from bcdx.learning.network import build_model
 from bcdx.learning.precision import resolve_policy
-from bcdx.learning.probe import all_dihedral_views
-from bcdx.learning.training import Plan, forget_earlier_models, train
+from bcdx.learning.search import search_winner
+from bcdx.learning.training import Plan, train
 from bcdx.records.reader import Table
 from bcdx.shard import write_records
 
 RECIPES = Path(__file__).parents[1]
 SPLITS = ("train", "validation", "test")
-FOLDS, INNER_FOLDS, VIEWS, REFERENCE_C = 5, 4, 8, 0.01
+FOLDS, INNER_FOLDS, VIEWS, REFERENCE_C = 5, 3, 8, 0.01
 REFERENCE_BLOCKS = "mixed3"
 
 Scores = NDArray[np.float64]
@@ -89,7 +92,7 @@ class Fold(Data):
 def main() -> None:
     """Run the comparison and print it."""
     options = _parse()
-    logging.getLogger("keras").setLevel(logging.ERROR)
+    logging.getLogger("bcdx").setLevel(logging.WARNING)
     began = time.monotonic()
     fit = load_recipe(RECIPES / "tuning/breast_dce_patches.toml", Tune)
     with tempfile.TemporaryDirectory() as scratch:
@@ -139,7 +142,7 @@ def extract_features(collection: Fold, fit: Tune) -> Features:
         block: [model.get_layer(f"{block}_{kind}").output for kind in ("average", "maximum")] for block in blocks
     }
     body = keras.Model(model.inputs, outputs)
-    views = [body(images) for images, _ in all_dihedral_views(collection.plain_batches(("all",), 64))]
+    views = [body(images) for images, _ in all_views(collection.plain_batches(("all",), 64), VIEWS)]
     samples = collection.samples(("all",))
     joined = {b: np.concatenate([np.concatenate(one[b], axis=1) for one in views]) for b in blocks}
     return {block: found.reshape(VIEWS, samples, -1).swapaxes(0, 1) for block, found in joined.items()}
@@ -154,14 +157,17 @@ def compare_seed(collection: Fold, features: Features, fit: Tune, seed: int) -> 
     """Return out-of-fold scores of the network and of the reference for one seed."""
     labels, patients = collection.rows.label, collection.rows.patient
     ours, reference, chosen = np.zeros(len(labels)), np.zeros(len(labels)), []
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    for number, (train_rows, test_rows) in enumerate(folds.split(labels, labels, patients)):
+    for number, (train_rows, test_rows) in enumerate(split_by_patient(FOLDS, seed, labels, patients)):
+        began = time.monotonic()
         reference[test_rows] = probe(features[REFERENCE_BLOCKS], labels, train_rows, test_rows)
         candidate = choose_candidate(features, labels, patients, train_rows, fit.space.depth, seed)
-        settings = fit.model_copy(update={"seed": seed, "network": fit.network.model_copy(update={"depth": candidate})})
-        ours[test_rows] = fine_tune(collection, settings, train_rows, test_rows)
-        chosen.append(candidate)
-        print(f"seed {seed} fold {number}: {candidate}", flush=True)
+        settings = fit.model_copy(update={"seed": seed, "space": fit.space.model_copy(update={"depth": (candidate,)})})
+        members = {**hold_out(train_rows, labels, patients, seed), "test": test_rows}
+        ours[test_rows], selected = search_and_refit(collection, settings, members)
+        chosen.append(selected)
+        aucs = [roc_auc_score(labels[test_rows], scores[test_rows]) for scores in (ours, reference)]
+        spent = time.monotonic() - began
+        print(f"seed {seed} fold {number}: {selected}; AUC {aucs[0]:.4f}, {aucs[1]:.4f}; {spent:.0f} s", flush=True)
     found = {"ours": ours, "reference": reference, "chosen": chosen}
     print(f"seed {seed}: ours {roc_auc_score(labels, ours):.4f}, reference {roc_auc_score(labels, reference):.4f}")
     return found
@@ -180,8 +186,7 @@ def choose_candidate(
     features: Features, labels: Any, patients: Any, train_rows: Any, candidates: Sequence[str], seed: int
 ) -> str:
     """Return the candidate whose linear probe is best by patient inside the training rows."""
-    inner = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
-    parts = list(inner.split(train_rows, labels[train_rows], patients[train_rows]))
+    parts = split_by_patient(INNER_FOLDS, seed, labels[train_rows], patients[train_rows])
     scores = {}
     for candidate in candidates:
         joined = np.concatenate([features[block] for block in pooled(candidate)], axis=-1)
@@ -192,14 +197,28 @@ def choose_candidate(
     return max(scores, key=lambda candidate: scores[candidate])
 
 
-def fine_tune(collection: Fold, fit: Fit, train_rows: Any, test_rows: Any) -> Scores:
-    """Return the network's scores of the test rows, trained on the training rows as a refit is."""
-    forget_earlier_models()
-    members = {"train": train_rows, "test": test_rows}
+def split_by_patient(folds: int, seed: int, labels: Any, patients: Any) -> list[tuple[Any, Any]]:
+    """Return (training rows, held-out rows) of each fold."""
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(labels, labels, patients))
+
+
+def hold_out(rows: Any, labels: Any, patients: Any, seed: int) -> dict[str, Any]:
+    """Return the training rows in two parts by patient: a fifth of the patients validates."""
+    train, validation = split_by_patient(FOLDS, seed, labels[rows], patients[rows])[0]
+    return {"train": rows[train], "validation": rows[validation]}
+
+
+def search_and_refit(collection: Fold, fit: Tune, members: dict[str, Any]) -> tuple[Scores, dict[str, Any]]:
+    """Return the scores of the test rows and what was selected: a search and a refit as `tune` makes them."""
     fold = Fold(collection.folder, collection.manifest, collection.whole, collection.rows, members)
-    with tempfile.TemporaryDirectory() as progress:
-        model, _ = train(Plan(fit, ("train",), epochs=fit.optimizer.epochs), fold, Path(progress))
-        return score_split(model, fold, "test", batch_size=64, views=fit.test_views)[:, 1]
+    with tempfile.TemporaryDirectory() as scratch:
+        selected = search_winner(fit, fold, "slice", Path(scratch))
+        plan = Plan(selected.fit, ("train", "validation"), epochs=selected.state.best_epoch)
+        model, _ = train(plan, fold, Path(scratch) / "refit")
+        scores = score_split(model, fold, "test", batch_size=64, views=fit.test_views)[:, 1]
+    winner = {"depth": selected.fit.network.depth, "learning_rate": selected.fit.optimizer.learning_rate}
+    return scores, {**winner, "epochs": selected.state.best_epoch}
 
 
 def summarise(collection: Fold, results: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -129,6 +131,15 @@ def dihedral_view(images: tf.Tensor, view: int) -> tf.Tensor:
     """Return a batch in one of the eight flips and quarter turns of the square; view 0 is the batch itself."""
     turned = tf.image.rot90(images, view % 4)
     return turned if view < 4 else tf.reverse(turned, axis=[2])
+
+
+def all_views(batches: tf.data.Dataset, views: int) -> tf.data.Dataset:
+    """Return the batches, of images alone or with labels behind them, in the first dihedral views, view after view."""
+
+    def turn(view: int) -> Callable[..., Any]:
+        return lambda images, *rest: (dihedral_view(images, view), *rest) if rest else dihedral_view(images, view)
+
+    return reduce(lambda joined, view: joined.concatenate(batches.map(turn(view))), range(1, views), batches)
 
 
 def check_flips(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bcdx.config import Augment
 from bcdx.errors import SettingsError
-from bcdx.learning.augment import dihedral_view
+from bcdx.learning.augment import all_views
 from bcdx.learning.run import Run
 
 
@@ -24,11 +24,11 @@ def predict(model: keras.Model, images: tf.data.Dataset, *, views: int = 1) -> N
         images: Batches of float32 images, (batch, height, width, channels).
         views: 1, or 8 for the mean over all flips and quarter turns of square images.
     """
-    total = _predict_plain(model, images)
-    for view in range(1, views):
-        turned = images.map(lambda batch, view=view: dihedral_view(batch, view))
-        total = total + _predict_plain(model, turned)
-    return total / views
+    scores = np.asarray(model.predict(all_views(images, views), verbose=0), np.float64)
+    if scores.shape[1] == 1:
+        scores = np.concatenate([1.0 - scores, scores], axis=1)
+    mean: NDArray[np.float64] = scores.reshape(views, -1, scores.shape[1]).mean(axis=0)
+    return mean
 
 
 def choose_views(run: Run, calibration: Mapping[str, Any], asked: int | None) -> int:
@@ -43,10 +43,3 @@ def choose_views(run: Run, calibration: Mapping[str, Any], asked: int | None) ->
     except ValueError as error:
         raise SettingsError(str(error)) from error
     return views
-
-
-def _predict_plain(model: keras.Model, images: tf.data.Dataset) -> NDArray[np.float64]:
-    scores = np.asarray(model.predict(images, verbose=0), np.float64)
-    if scores.shape[1] == 1:
-        scores = np.concatenate([1.0 - scores, scores], axis=1)
-    return scores

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
-from bcdx.learning.augment import dihedral_view
 from bcdx.learning.network import FEATURE_NORM, HEAD
 from bcdx.learning.statistics import layer_reader
 
@@ -35,12 +34,3 @@ def start_head(model: keras.Model, batches: Iterable[tuple[tf.Tensor, tf.Tensor]
     weights = "balanced" if balanced else None
     fitted = LogisticRegression(C=c, max_iter=ITERATIONS, class_weight=weights).fit(features, labels)
     model.get_layer(HEAD).set_weights([fitted.coef_.T.astype(np.float32), fitted.intercept_.astype(np.float32)])
-
-
-def all_dihedral_views(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the batches in all eight flips and quarter turns, one after the other."""
-    views = [batches.map(lambda images, labels, view=view: (dihedral_view(images, view), labels)) for view in range(8)]
-    joined = views[0]
-    for view in views[1:]:
-        joined = joined.concatenate(view)
-    return joined

@@ -32,7 +32,7 @@ class State:
     Attributes:
         epochs: Epochs done.
         best_epoch: Epochs done when the score was best (0: not scored yet).
-        best: Best score.
+        best: Best score; minus infinity: not scored.
         history: One mapping of metric to value per epoch.
         weights: File with the latest weights and optimizer state.
         best_weights: File with the best weights.
@@ -76,15 +76,19 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         folder: Where weights and state are kept.
-        score: Model -> figure of merit, higher is better; None: the last epoch is the best.
+        score: Model -> figure of merit, higher is better; None: there is none.
         patience: Epochs without a better score before training stops.
+        last: The epoch at which training ends and whose weights are kept; scored then alone. None: the best one's.
     """
 
-    def __init__(self, folder: Path, score: Callable[[keras.Model], float] | None, patience: int) -> None:
+    def __init__(
+        self, folder: Path, score: Callable[[keras.Model], float] | None, patience: int, *, last: int | None = None
+    ) -> None:
         super().__init__()
         self.folder = folder
         self.score = score
         self.patience = patience
+        self.last = last
         self.state = read_state(folder)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -96,11 +100,11 @@ class Progress(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         state, old = self.state, (self.state.weights, self.state.best_weights)
         _check_finite(logs.get("loss", 0.0), "loss", epoch)
-        if self.score is not None:
+        if self.score is not None and self.last in {None, epoch + 1}:
             logs["val_auc"] = _check_finite(self.score(self.model), "validation AUC", epoch)
         state.epochs = epoch + 1
-        value = logs.get("val_auc", float(state.epochs))
-        if value > state.best:
+        value = logs.get("val_auc", -math.inf)
+        if self.last is not None or value > state.best:
             state.best, state.best_epoch = value, state.epochs
         state.history.append({name: float(figure) for name, figure in logs.items()})
         state.stopped = state.epochs - state.best_epoch >= self.patience
@@ -114,7 +118,8 @@ class Progress(keras.callbacks.Callback):
         if state.best_epoch == state.epochs:
             state.best_weights = state.weights
         state.seeds = [np.asarray(variable).tolist() for variable in _seed_variables(self.model)]
-        write_json(self.folder / STATE, asdict(state))
+        best = state.best if math.isfinite(state.best) else None
+        write_json(self.folder / STATE, {**asdict(state), "best": best})
         for name in {*old} - {"", state.weights, state.best_weights}:
             (self.folder / name).unlink(missing_ok=True)
 

@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from bcdx.config import Fit, Optimizer
+from bcdx.learning.augment import all_views
 from bcdx.learning.data import Data
 from bcdx.learning.monitoring import InputWait, TrainingFacts
 from bcdx.learning.network import build_model
 from bcdx.learning.precision import JIT_COMPILE, resolve_policy
-from bcdx.learning.probe import all_dihedral_views, start_head
+from bcdx.learning.probe import start_head
 from bcdx.learning.progress import Progress, State, read_state, restore
 from bcdx.learning.statistics import adapt
 
@@ -97,7 +98,7 @@ def build_compiled(fit: Fit, data: Data, splits: tuple[str, ...]) -> keras.Model
 def probe_batches(fit: Fit, data: Data, splits: tuple[str, ...]) -> tf.data.Dataset:
     """Return the images that the probe learns from: those views that testing averages, else all training views."""
     if fit.test_views == 8:
-        return all_dihedral_views(data.plain_batches(splits, fit.stream.batch_size))
+        return all_views(data.plain_batches(splits, fit.stream.batch_size), fit.test_views)
     return data.training(fit, splits, epochs=range(fit.stream.views))
 
 
@@ -161,7 +162,8 @@ def _make_loss(classes: int) -> keras.losses.Loss:
 
 def _run_epochs(model: keras.Model, plan: Plan, data: Data, folder: Path, callbacks: Sequence[Any]) -> State:
     fit = plan.fit
-    progress = Progress(folder, plan.score, fit.optimizer.patience if plan.score else plan.epochs + 1)
+    last = plan.epochs if plan.score is None or fit.optimizer.keep == "last" else None
+    progress = Progress(folder, plan.score, fit.optimizer.patience, last=last)
     first, wait = progress.state.epochs, InputWait()
     batches = wait.watch(data.training(fit, plan.splits, epochs=range(first, plan.epochs)))
     weights = class_weights(data.class_counts(plan.splits)) if _balances_by_weight(fit) else None

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bcdx.config import Augment
 from bcdx.errors import SettingsError
-from bcdx.learning.augment import augment_image, check_flips, dihedral_view, warp
+from bcdx.learning.augment import all_views, augment_image, check_flips, dihedral_view, warp
 
 NOTHING = {
     "rotation_degrees": 0.0,
@@ -116,6 +116,17 @@ def test_dihedral_views_are_the_eight_of_the_square(image: np.ndarray) -> None:
     views = [dihedral_view(tf.constant(image[np.newaxis]), view).numpy()[0] for view in range(8)]
     np.testing.assert_array_equal(image, views[0])
     assert 8 == len({view.tobytes() for view in views})
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_all_views_come_one_after_the_other(labelled: bool) -> None:
+    """Eight of each image, with the labels that belong to them where there are any."""
+    images, labels = np.random.default_rng(0).random((3, 4, 4, 1), np.float32), np.arange(3)
+    found = list(all_views(tf.data.Dataset.from_tensor_slices((images, labels) if labelled else images).batch(2), 8))
+    seen = np.concatenate([one[0] if labelled else one for one in found])
+    np.testing.assert_array_equal(np.concatenate([dihedral_view(tf.constant(images), view) for view in range(8)]), seen)
+    if labelled:
+        np.testing.assert_array_equal(np.tile(labels, 8), np.concatenate([one[1] for one in found]))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
 from bcdx.config import Network
-from bcdx.learning.augment import dihedral_view
 from bcdx.learning.network import FEATURE_NORM, build_model
-from bcdx.learning.probe import all_dihedral_views, start_head
+from bcdx.learning.probe import start_head
 from bcdx.learning.statistics import adapt
 
 
@@ -32,13 +31,3 @@ def test_start_head_predicts_what_scikit_learn_does(classes: int, balanced: bool
     expected = linear.fit(features, labels).predict_proba(features)
     actual = np.asarray(model(images))
     np.testing.assert_allclose(expected[:, 1:] if classes == 2 else expected, actual, atol=2e-3)
-
-
-def test_all_dihedral_views_has_eight_of_each_image() -> None:
-    """View after view, with the labels that belong to them."""
-    images = np.random.default_rng(0).random((3, 4, 4, 1), np.float32)
-    found = list(all_dihedral_views(tf.data.Dataset.from_tensor_slices((images, np.arange(3))).batch(2)))
-    seen = np.concatenate([image for image, _ in found])
-    assert 8 * 3 == len(seen)
-    np.testing.assert_array_equal(np.concatenate([label for _, label in found]), np.tile(np.arange(3), 8))
-    np.testing.assert_array_equal(seen, np.concatenate([dihedral_view(tf.constant(images), view) for view in range(8)]))

@@ -24,10 +24,16 @@ def model() -> keras.Model:
 
 
 def fit(
-    model: keras.Model, folder: Path, scores: Iterator[float] | None, *, epochs: int = 3, target: float = 1.0
+    model: keras.Model,
+    folder: Path,
+    scores: Iterator[float] | None,
+    *,
+    epochs: int = 3,
+    target: float = 1.0,
+    last: int | None = None,
 ) -> Progress:
     score: Callable[[keras.Model], float] | None = None if scores is None else lambda _: next(scores)
-    progress = Progress(folder, score, patience=2)
+    progress = Progress(folder, score, patience=2, last=last)
     images = np.ones((4, 2), np.float32)
     model.fit(images, np.full(4, target), epochs=epochs, verbose=0, callbacks=[progress])
     return progress
@@ -47,9 +53,19 @@ def test_equal_score_leaves_the_earlier_epoch_the_best(model: keras.Model, tmp_p
     assert 1 == read_state(tmp_path).best_epoch
 
 
+def test_last_epoch_is_scored_alone_and_kept_whatever_its_score(model: keras.Model, tmp_path: Path) -> None:
+    """No epoch is picked for its luck, and training goes on to the end, also in two parts."""
+    fit(model, tmp_path, iter([]), epochs=2, last=4)
+    assert -math.inf == read_state(tmp_path).best
+    progress = Progress(tmp_path, lambda _: 0.3, patience=1, last=4)
+    model.fit(np.ones((4, 2)), np.ones(4), initial_epoch=2, epochs=4, verbose=0, callbacks=[progress])
+    state = read_state(tmp_path)
+    assert (4, 4, 0.3, "epoch-0004.weights.h5") == (state.epochs, state.best_epoch, state.best, state.best_weights)
+
+
 def test_restore_brings_back_weights_moments_and_seeds(model: keras.Model, tmp_path: Path) -> None:
     """All that the next step depends on."""
-    fit(model, tmp_path, None)
+    fit(model, tmp_path, None, last=3)
     expected = [np.asarray(one).copy() for one in (*model.variables, *model.optimizer.variables)]
     model.set_weights([np.zeros_like(one) for one in model.get_weights()])
     for variable in model.optimizer.variables:
