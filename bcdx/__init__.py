@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bcdx import config
+    from bcdx._recipes import load_recipe
     from bcdx.diagnose import diagnose_studies
     from bcdx.errors import BcdxError
     from bcdx.evaluate import evaluate_run
@@ -24,6 +25,7 @@ _HOMES = {
     "diagnose_studies": "bcdx.diagnose",
     "evaluate_run": "bcdx.evaluate",
     "fit_model": "bcdx.fit",
+    "load_recipe": "bcdx._recipes",
     "search_models": "bcdx.tune",
     "write_records": "bcdx.shard",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "diagnose_studies",
     "evaluate_run",
     "fit_model",
+    "load_recipe",
     "search_models",
     "write_records",
 ]

@@ -105,20 +105,27 @@ def run_verb(name: str, arguments: Sequence[str] | None = None) -> int:
         settings = _read_settings(name, [word for word in words if word not in {"-v", "--verbose"}])
         if settings is not None:
             result = _function(VERBS[name])(settings)
-            sys.stdout.write(_describe(result))
+            _write_out(_describe(result))
     except (Exception, KeyboardInterrupt) as error:
         logger.debug("where it happened:", exc_info=True)
         return _explain_stop(program, error)
     return 0
 
 
+def _write_out(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _explain_stop(program: str, error: BaseException) -> int:
     """Say in one line why a verb stopped; return the exit status."""
-    if isinstance(error, BrokenPipeError):  # whoever read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     if isinstance(error, KeyboardInterrupt):
-        sys.stderr.write(f"{program}: interrupted; the same command goes on where it stopped\n")
+        resumes = VERBS[program.removeprefix("bcdx.")].out is not None
+        advice = "the same command goes on where it stopped" if resumes else "nothing was written"
+        sys.stderr.write(f"{program}: interrupted; {advice}\n")
         return 130
     if isinstance(error, BcdxError):
         return _fail(program, str(error))

@@ -104,7 +104,9 @@ def claim_folder(out: Path, names: Collection[str], *, overwrite: bool) -> None:
     Raises:
         RunError: Something is in the way.
     """
-    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: a file, not a folder; choose another --out")
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
     if strangers := found - set(names):
         raise RunError(f"{out}: holds {min(strangers)}, which this verb does not write; choose another --out")
     if found and not overwrite:

@@ -272,8 +272,8 @@ class Fit(Settings):
     objective: Objective = Objective()
     refit: Literal["train+validation", "train"] = Field(
         "train+validation",
-        description="What the final model learns from: both splits for its best epoch count, or training alone "
-        "(its best checkpoint is kept).",
+        description="What the final model learns from: both splits for as many epochs as the selected fit kept, or "
+        "training alone (the selected fit's own weights).",
     )
     test_views: Literal[1, 8] = Field(
         1, description="Views averaged when scoring: the plain image, or its eight flips and quarter turns."
@@ -317,11 +317,9 @@ class Space(Settings):
                 raise ValueError(f"{name} names a candidate twice: {list(values)}")
             for value in values:
                 _check_candidate(home, name, value)
-        low, high = self.learning_rate_range or (1.0, 2.0)
-        if not 0.0 < low < high:
-            raise ValueError(
-                f"learning_rate_range must be two rates above 0, the lower one first, received {low, high}"
-            )
+        ends = self.learning_rate_range
+        if ends is not None and not 0.0 < ends[0] < ends[1]:
+            raise ValueError(f"learning_rate_range must be two rates above 0, the lower one first, received {ends}")
         return self
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NOBODY = "files that name no patient were taken for one patient each: a patient's row may be one image of several"
 NOTICE = "Research use only: not a medical device. Probabilities are uncalibrated model output, not a diagnosis."
 
 
@@ -38,8 +39,9 @@ class Diagnosis:
         """Return a table for the terminal: patients, their breasts, their slices."""
         positive = self.content["model"]["positive"]
         lines = [NOTICE, "", f"{'':<44}P({positive})  threshold"]
-        if "warning" in self.content:
-            lines.insert(1, f"WARNING, of the model's test: {self.content['warning']}")
+        lines[1:1] = [
+            f"WARNING: {self.content[name]}" for name in ("warning", "patient_warning") if name in self.content
+        ]
         for patient in self.content["patients"]:
             lines.append(_line(f"patient {patient['patient'][:12]}", patient))
             lines += [_line(f"  breast {breast['laterality']}", breast) for breast in patient["breasts"]]
@@ -69,12 +71,13 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
     out = expand_path(settings.out)
     claim_folder(out, ("diagnosis.json",), overwrite=settings.overwrite)
     views = choose_views(run, calibration, settings.test_views)
-    samples, exclusions, files = _read_samples(settings, run)
+    samples, exclusions, files, by_file = _read_samples(settings, run)
     model = load_model(folder / runs.MODEL)
     scores = _predict(model, samples, batch_size=settings.batch_size, views=views)
     content = {
         "notice": NOTICE,
-        **({"warning": PATIENT_IS_FILE} if run.patient_is_file else {}),
+        **({"warning": f"of the model's test: {PATIENT_IS_FILE}"} if run.patient_is_file else {}),
+        **({"patient_warning": NOBODY} if by_file else {}),
         "test_views": views,
         "model": _describe_model(run, folder / runs.MODEL),
         "data": {"samples": len(samples), "pixels_sha256": _hash_pixels(samples)},
@@ -86,11 +89,12 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
     return Diagnosis(content, files)
 
 
-def _read_samples(settings: Diagnose, run: Run) -> tuple[list[Sample], list[Exclusion], dict[str, str]]:
-    """Return prepared images, what was left out, and sample -> first file."""
+def _read_samples(settings: Diagnose, run: Run) -> tuple[list[Sample], list[Exclusion], dict[str, str], bool]:
+    """Return prepared images, what was left out, sample -> first file, and whether files stand for patients."""
     from bcdx.imaging.collection import scan
     from bcdx.imaging.identity import Pseudonyms, load_key
     from bcdx.imaging.prepare import prepare_study
+    from bcdx.imaging.sample import Exclusion
 
     recipe = Dataset.model_validate(run.dataset)
     changes: dict[str, Any] = {"patient": recipe.patient or "file"}  # a new plain image has no label table
@@ -105,20 +109,15 @@ def _read_samples(settings: Diagnose, run: Run) -> tuple[list[Sample], list[Excl
         prepared = prepare_study(study, dataset)
         samples += prepared.samples
         exclusions += prepared.exclusions
+    files = {item.key: item.frames[0].path for study in found.studies for item in study.items}
+    fitting = [sample for sample in samples if sample.image.shape == tuple(run.image_shape)]
+    others = [sample.sample for sample in samples if sample.image.shape != tuple(run.image_shape)]
+    exclusions += [Exclusion(key, "another shape than the model's", files[key]) for key in others]
     for one in exclusions:
         logger.warning("left out %s: %s", one.path, one.reason)
-    samples = _keep_fitting(samples, run)
-    files = {item.key: item.frames[0].path for study in found.studies for item in study.items}
-    return samples, exclusions, files
-
-
-def _keep_fitting(samples: list[Sample], run: Run) -> list[Sample]:
-    kept = [sample for sample in samples if sample.image.shape == tuple(run.image_shape)]
-    if not kept:
+    if not fitting:
         raise BcdxError("none of the files became an image that this model takes; the lines above say why")
-    if len(kept) < len(samples):
-        logger.warning("left out %d samples of another shape than the model's", len(samples) - len(kept))
-    return kept
+    return fitting, exclusions, files, found.patient_is_file
 
 
 def _predict(model: Any, samples: Sequence[Sample], *, batch_size: int, views: int) -> NDArray[np.float64]:

@@ -7,9 +7,9 @@ interval by resampling patients.
 
 Five folds by patient (StratifiedGroupKFold), seeds 0, 1, 2. Both learn from the same records and folds. Ours is what
 `tune` does, inside the training folds alone: a fifth of their patients is the validation split of a search over the
-space of tuning/breast_dce_patches.toml, and the winner is refitted on all of them for its best epoch count. To save
+space of tuning/breast_dce_patches.toml, and the winner is refitted on all of them, over the whole schedule. To save
 time the candidates for depth are first narrowed to one by cross-validating a linear probe on their pooled blocks,
-by patient and again inside the training folds (of candidates that pool the same blocks the first is kept).
+by patient and again inside the training folds; of candidates that pool the same blocks the first alone takes part.
 
 The reference: logistic regression (C = 0.01) on standardised features of the pretrained body, average and maximum of
 mixed3, fitted on all eight flips and quarter turns and averaged over them.

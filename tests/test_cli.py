@@ -88,6 +88,20 @@ def test_what_nobody_foresaw_is_one_line_too(
     assert "Traceback" not in said
 
 
+def test_output_that_nobody_reads_is_no_fault() -> None:
+    """`| head` closes the pipe; the work was done, and no traceback follows."""
+    code = "import sys; from bcdx._cli import _write_out; sys.stdin.read(); _write_out('a line')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.stderr is not None
+    assert (0, b"") == (process.wait(), process.stderr.read())
+
+
 def test_tensorflow_greets_nobody() -> None:
     """Its native lines stay out of the terminal, and what comes after them does not."""
     code = "import os; from bcdx._native import import_tensorflow as run; run(); os.write(2, b'after')"

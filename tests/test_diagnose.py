@@ -96,8 +96,10 @@ def test_diagnose_takes_a_plain_image_as_a_patient_of_its_own(finished_run: Path
     image = np.random.default_rng(0).integers(0, 255, (90, 80), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "one.png")
     settings = config.Diagnose(run=str(finished_run), paths=(str(tmp_path / "one.png"),), out=str(tmp_path / "out"))
-    patient = diagnose_studies(settings).content["patients"][0]
-    assert patient["breasts"] == []
+    result = diagnose_studies(settings)
+    assert result.content["patients"][0]["breasts"] == []
+    assert "one patient each" in result.content["patient_warning"]
+    assert "WARNING: files that name no patient" in result.summary()
 
 
 def test_diagnose_overwrites_its_own_file_only(finished_run: Path, collection: Path, tmp_path: Path) -> None:
@@ -109,7 +111,9 @@ def test_diagnose_overwrites_its_own_file_only(finished_run: Path, collection: P
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(RunError, match=r"holds thesis\.txt"):
         diagnose_studies(settings)
-    assert (tmp_path / "out" / "thesis.txt").exists()
+    with pytest.raises(RunError, match="a file, not a folder"):
+        diagnose_studies(settings.model_copy(update={"out": str(tmp_path / "out" / "thesis.txt")}))
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
 def test_diagnose_refuses_views_that_training_never_saw(finished_run: Path, collection: Path, tmp_path: Path) -> None:

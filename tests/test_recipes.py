@@ -40,6 +40,7 @@ def test_tuning_recipe_names_a_dataset_recipe_that_is_there(path: Path) -> None:
     """And its images are at least as large as the network needs."""
     tune = load_recipe(path, config.Tune if "[space]" in path.read_text() else config.Fit)
     assert max(load_dataset(tune).size, tune.network.image_size or 0) >= 75
+    assert "@@" not in path.read_text()
 
 
 def test_phantom_recipe_spells_out_the_defaults() -> None:

@@ -129,7 +129,7 @@ def test_killed_worker_is_replaced_once(
     if deaths == 1:
         assert write_records(dataset).splits["test"].samples
     else:
-        with pytest.raises(BcdxError, match="killed twice"):
+        with pytest.raises(BcdxError, match="died twice"):
             write_records(dataset)
         assert not list(tmp_path.iterdir())
 

@@ -191,19 +191,15 @@ def _read_all(names: Mapping[str, str], door: _Door, executor: Executor | None) 
         for frame in found:
             copy = seen[frame.sample]
             seen[frame.sample] += 1
-            frames.append(replace(frame, sample=f"{frame.sample}-{copy}", copy=copy) if copy else frame)
+            frames.append(replace(frame, sample=f"{frame.sample}-{copy}") if copy else frame)
     return sorted(frames, key=lambda frame: frame.sample), exclusions
 
 
 def _drop_copies(frames: Iterable[Frame]) -> tuple[list[Frame], list[Exclusion]]:
     """Keep one file per SOPInstanceUID: copies would pass for phases, and count twice where labels go by UID."""
-    kept, exclusions = [], []
-    for frame in frames:
-        if frame.copy:
-            exclusions.append(_exclude(frame, "same SOPInstanceUID as another file"))
-        else:
-            kept.append(frame)
-    return kept, exclusions
+    first: dict[tuple[str, int], Frame] = {}
+    copies = [frame for frame in frames if first.setdefault((frame.instance, frame.index), frame) is not frame]
+    return list(first.values()), [_exclude(frame, "same SOPInstanceUID as another file") for frame in copies]
 
 
 def _read_files(pairs: Sequence[tuple[str, str]], door: _Door) -> tuple[list[Frame], list[Exclusion]]:

@@ -181,8 +181,8 @@ def _describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
         shape=shape,
         spacing_mm=spacing,
         time_keys=_time_keys(ds, index),
-        series_number=int(read_number(ds, "SeriesNumber") or 0),
-        instance_number=int(read_number(ds, "InstanceNumber") or 0),
+        series_number=int(_read_number(ds, "SeriesNumber") or 0),
+        instance_number=int(_read_number(ds, "InstanceNumber") or 0),
         scanner=_scanner(ds),
     )
 
@@ -239,10 +239,12 @@ def _time_keys(ds: Dataset, index: int) -> TimeKeys:
     acquired = content.get("FrameAcquisitionDateTime") or ds.get("AcquisitionDateTime")
     return TimeKeys(
         temporal_position=_first(
-            read_number(content, "TemporalPositionIndex"), read_number(position, "TemporalPositionIdentifier")
+            _read_number(content, "TemporalPositionIndex"), _read_number(position, "TemporalPositionIdentifier")
         ),
-        trigger_time=read_number(trigger, "TriggerTime"),
-        acquisition_number=_first(read_number(content, "FrameAcquisitionNumber"), read_number(ds, "AcquisitionNumber")),
+        trigger_time=_read_number(trigger, "TriggerTime"),
+        acquisition_number=_first(
+            _read_number(content, "FrameAcquisitionNumber"), _read_number(ds, "AcquisitionNumber")
+        ),
         acquisition_time=_first(_seconds(acquired), _clock(ds, "Acquisition")),
         content_time=_clock(ds, "Content"),
     )
@@ -252,7 +254,7 @@ def _first(value: float | None, other: float | None) -> float | None:
     return other if value is None else value
 
 
-def read_number(ds: Dataset, keyword: str) -> float | None:
+def _read_number(ds: Dataset, keyword: str) -> float | None:
     """Return a numeric element, None where it is missing, empty or does not hold a finite number."""
     try:
         value = float(ds.get(keyword))  # None is a TypeError, as a list of numbers is
@@ -277,7 +279,7 @@ def _seconds(value: Any) -> float | None:
 
 
 def _scanner(ds: Dataset) -> str:
-    strength = read_number(ds, "MagneticFieldStrength")
+    strength = _read_number(ds, "MagneticFieldStrength")
     parts = [str(ds.get("Manufacturer") or ""), str(ds.get("ManufacturerModelName") or "")]
     if strength:
         parts.append(f"{strength:g}T")

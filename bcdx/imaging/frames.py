@@ -57,7 +57,6 @@ class Frame:
         site: Code of InstitutionName; "" if missing.
         is_plain: Not DICOM.
         patient_is_file: Its patient is nobody but the file itself.
-        copy: Number among the files of one SOPInstanceUID, from 0.
     """
 
     path: str
@@ -84,7 +83,6 @@ class Frame:
     site: str = ""
     is_plain: bool = False
     patient_is_file: bool = False
-    copy: int = 0
 
 
 @dataclass(frozen=True)

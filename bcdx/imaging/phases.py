@@ -26,12 +26,12 @@ def group_phases(frames: Iterable[Frame]) -> tuple[list[tuple[Frame, ...]], list
     """
     groups: dict[Key, list[Frame]] = {}
     for frame in frames:
-        groups.setdefault(position_key(frame), []).append(frame)
+        groups.setdefault(_position_key(frame), []).append(frame)
     ordered: list[tuple[Frame, ...]] = []
     refused: list[tuple[Frame, str]] = []
     for key in sorted(groups, key=repr):
-        placed = has_position(groups[key][0])
-        group = order_phases(groups[key]) if placed else _sort_by(groups[key], TIMES[0])
+        placed = _has_position(groups[key][0])
+        group = _order_phases(groups[key]) if placed else _sort_by(groups[key], TIMES[0])
         if group is None:
             refused += [(frame, NO_ORDER if placed else NO_POSITION) for frame in groups[key]]
         else:
@@ -39,12 +39,12 @@ def group_phases(frames: Iterable[Frame]) -> tuple[list[tuple[Frame, ...]], list
     return ordered, refused
 
 
-def has_position(frame: Frame) -> bool:
+def _has_position(frame: Frame) -> bool:
     """Return whether it is known where the frame lies."""
     return frame.position_mm is not None and frame.orientation is not None
 
 
-def position_key(frame: Frame) -> Key:
+def _position_key(frame: Frame) -> Key:
     """Return what frames of one slice position have in common."""
     if frame.position_mm is None or frame.orientation is None:
         return frame.study, frame.series, frame.shape
@@ -58,7 +58,7 @@ def position_key(frame: Frame) -> Key:
     )
 
 
-def order_phases(frames: Sequence[Frame]) -> tuple[Frame, ...] | None:
+def _order_phases(frames: Sequence[Frame]) -> tuple[Frame, ...] | None:
     """Return the frames of one position in order of time, None where nothing tells it.
 
     The order is that of the first of `TimeKeys` that differs for each frame, else that of SeriesNumber, InstanceNumber

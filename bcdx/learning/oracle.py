@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -10,6 +11,8 @@ import keras_tuner
 from bcdx.config import Space, Tune
 from bcdx.errors import SettingsError
 from bcdx.learning.monitoring import METRIC
+
+logger = logging.getLogger(__name__)
 
 
 class Hyperband(keras_tuner.oracles.HyperbandOracle):
@@ -43,6 +46,12 @@ def make_oracle(settings: Tune) -> Any:
         SettingsError: Budget or space are too small for Hyperband.
     """
     search, space = settings.search, settings.space
+    if search.oracle == "grid" and count_combinations(space) > search.trials:
+        logger.warning(
+            "search.trials = %d tries that many of %d combinations; the rest of the grid is left out",
+            search.trials,
+            count_combinations(space),
+        )
     shared: dict[str, Any] = {
         "objective": keras_tuner.Objective(METRIC, "max"),
         "hyperparameters": declare_space(space, ordered=search.oracle == "grid"),

@@ -32,8 +32,7 @@ def choose_cpu_policy(cpuinfo: str) -> str:
     """Return mixed_bfloat16 for CPUs that calculate faster with it, else float32.
 
     Those are the CPUs with avx512_bf16, but for Intel's without amx_bf16: their vdpbf16ps gives a core no more
-    multiply-adds per cycle than float32 has, and with the conversions on top a training step runs at 0.6 times
-    float32's speed (measured; convolutions at 0.7).
+    multiply-adds per cycle than float32 has, and conversions come on top (figures: ARCHITECTURE.md).
 
     Args:
         cpuinfo: Content of /proc/cpuinfo; empty where there is none.

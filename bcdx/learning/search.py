@@ -14,7 +14,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,14 @@ class Record:
     Attributes:
         values: Hyperparameters.
         seconds: Time spent on it so far.
-        score: Best validation figure; None: not finished.
+        score: Best validation figure; None: not finished, or failed.
+        failure: Why training came to nothing; empty: it did not.
     """
 
     values: dict[str, Any]
     seconds: float = 0.0
     score: float | None = None
+    failure: str = ""
 
 
 class TrialRunner(keras_tuner.Tuner):
@@ -113,9 +115,11 @@ class TrialRunner(keras_tuner.Tuner):
         """Train one trial, unless that is done, and return its best validation figure."""
         folder = Path(self.get_trial_dir(trial.trial_id))
         record = _open_record(folder, trial.hyperparameters.values)
-        if record.score is None:
-            return {METRIC: self._train(trial.trial_id, record, folder)}
+        if record.score is None and not record.failure:
+            record = self._train(trial.trial_id, record, folder)
         self._spent_s += record.seconds
+        if record.score is None:
+            raise keras_tuner.errors.FailedTrialError(record.failure)
         return {METRIC: record.score}
 
     def on_trial_end(self, trial: Any) -> None:
@@ -136,22 +140,21 @@ class TrialRunner(keras_tuner.Tuner):
         settings = apply_values(self._settings, trial.hyperparameters.values)
         return Selected(trial.trial_id, settings, read_state(folder), folder)
 
-    def _train(self, name: str, record: Record, folder: Path) -> float:
+    def _train(self, name: str, record: Record, folder: Path) -> Record:
         values, progress = record.values, self._progress_folder(name)
         self._continue_from(values.get("tuner/trial_id"), progress)
         epochs = values.get("tuner/epochs", self._settings.optimizer.epochs)
-        began, score = time.monotonic(), None
+        began = time.monotonic()
         try:
-            score = self._run(apply_values(self._settings, values), epochs, progress, name).best
+            record = replace(record, score=self._run(apply_values(self._settings, values), epochs, progress, name).best)
         except TrainingError as error:
-            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+            record = replace(record, failure=str(error))
         except BcdxError as error:
             raise keras_tuner.errors.FatalValueError(str(error)) from error
         finally:
-            record = Record(values, record.seconds + time.monotonic() - began, score)
+            record = replace(record, seconds=record.seconds + time.monotonic() - began)
             write_json(folder / RECORD, asdict(record))
-            self._spent_s += record.seconds
-        return score
+        return record
 
     def _progress_folder(self, name: str) -> Path:
         return Path(self.get_trial_dir(name)) / "progress"

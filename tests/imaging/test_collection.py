@@ -271,6 +271,20 @@ def test_files_of_one_name_in_several_sources_stay_apart(tmp_path: Path, whole: 
     assert keys[0] == keys[1]
 
 
+def test_copy_that_alone_has_a_label_is_kept(folder: Path, write_dicom: Any) -> None:
+    """Which of two equal files the table names is chance; the sample is not lost with the other one."""
+    pixels = np.random.default_rng(9).integers(0, 999, (8, 8)).astype(np.uint16)
+    place = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1]}
+    for phase in (1, 2):
+        for number in (0, 1):
+            write_dicom(f"in/p{phase}-{number}.dcm", pixels * phase, SOPInstanceUID=f"1.2.{phase}", PatientID="P9",
+                        StudyInstanceUID="1.9", SeriesInstanceUID="1.9.1", FrameOfReferenceUID="1.8",
+                        TemporalPositionIdentifier=phase, **place)  # fmt: skip
+    (folder / "labels.csv").write_text("path,label\np1-1.dcm,a\np2-1.dcm,a\n")
+    with pytest.raises(LabelError, match="every usable image is labelled 'a'"):
+        look(folder, channels="phases", **BY_PATH)
+
+
 @pytest.mark.parametrize(
     ("pattern", "name", "expected"),
     [

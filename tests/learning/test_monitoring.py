@@ -48,6 +48,7 @@ def test_input_wait_leaves_the_batches_as_they_are() -> None:
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.gpu
 def test_input_wait_counts_on_the_cpu() -> None:
     """Where tf.data runs; a variable on a GPU could not be reached from there."""
     assert "CPU" in InputWait()._seconds.device

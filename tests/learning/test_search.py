@@ -161,6 +161,21 @@ def test_diverged_trials_are_passed_over_however_many_in_a_row(
     )
 
 
+def test_diverged_trials_are_not_trained_again_when_a_search_goes_on(tmp_path: Path) -> None:
+    """That they fail is on record, as a score is."""
+    settings = Tune(space=Space(depth=GRID.depth, learning_rate=(1e-4, 1e-3)), search=Search(trials=6))
+    first, second = Bench(score=diverge), Bench(score=diverge)
+    run_search(settings, first, tmp_path / "trials")
+    run_search(settings, second, tmp_path / "trials")
+    assert 0 == second.moment < first.moment
+
+
+def test_grid_larger_than_the_budget_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is not tried is not left out in silence."""
+    run_search(Tune(search=Search(trials=3)), Bench(), tmp_path / "trials")
+    assert any("3 tries that many of 4 combinations" in one for one in caplog.messages)
+
+
 def test_search_in_which_all_diverge_says_so(tmp_path: Path, search: Callable[..., Selected]) -> None:
     """The last reason stands in the error."""
     space = Space(learning_rate=(1e-2, 1.0))
