@@ -56,6 +56,18 @@ def test_diagnosis_equals_what_the_test_said_of_the_same_images(diagnosis: Any, 
         assert tested[sample] == pytest.approx(probability, abs=1e-3)
 
 
+def test_diagnosis_does_not_depend_on_the_batch_size(diagnosis: Any, finished_run: Path, collection: Path) -> None:
+    """Nor on who else is asked about: one patient alone, one image at a time, gets the same score."""
+    content, result, _ = diagnosis
+    expected = content["patients"][0]
+    file = Path(result.files[expected["slices"][0]["sample"]])
+    out = str(collection / "alone")
+    settings = config.Diagnose(run=str(finished_run), paths=(str(file.parents[1]),), out=out, batch_size=1)
+    (actual,) = diagnose_studies(settings).content["patients"]
+    assert expected["patient"] == actual["patient"]
+    assert expected["probability"] == pytest.approx(actual["probability"], abs=1e-5)
+
+
 def test_diagnosis_holds_no_identifier_but_fingerprints(diagnosis: Any) -> None:
     """Names, UIDs, dates and paths stay out; model and data can be told again."""
     content, _, text = diagnosis
