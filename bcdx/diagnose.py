@@ -62,7 +62,6 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
         BcdxError: The run is unfinished, or none of the files can be used.
     """
     from bcdx.learning import run as runs
-    from bcdx.learning.job import PATIENT_IS_FILE
     from bcdx.learning.network import load_model
     from bcdx.learning.prediction import choose_views
 
@@ -76,7 +75,7 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
     scores = _predict(model, samples, batch_size=settings.batch_size, views=views)
     content = {
         "notice": NOTICE,
-        **({"warning": f"of the model's test: {PATIENT_IS_FILE}"} if run.patient_is_file else {}),
+        **({"warning": f"of the model's test: {runs.PATIENT_IS_FILE}"} if run.patient_is_file else {}),
         **({"patient_warning": NOBODY} if by_file else {}),
         "test_views": views,
         "model": _describe_model(run, folder / runs.MODEL),

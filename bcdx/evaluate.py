@@ -52,7 +52,7 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     metrics = job.measure(cases, run, calibration, split=settings.split)
     metrics = {**metrics, "data_hash": data.manifest.data_hash, "test_views": views, **_warn_of_overlap(run, table)}
     if data.manifest.patient_is_file:
-        metrics["warning"] = job.PATIENT_IS_FILE
+        metrics["warning"] = runs.PATIENT_IS_FILE
     with staged_folder(out) as stage:
         job.write_predictions(stage / "predictions.csv", scores, table, run)
         write_json(stage / runs.METRICS, metrics)

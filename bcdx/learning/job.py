@@ -164,7 +164,7 @@ def measure(cases: Cases, run: runs.Run, calibration: dict[str, Any], *, split: 
     """Return the content of `metrics.json` for one split."""
     levels = evaluate(cases, thresholds=calibration["thresholds"])
     facts = {"split": split, "classes": list(run.classes), "positive": run.positive}
-    warning = {"warning": PATIENT_IS_FILE} if run.patient_is_file else {}
+    warning = {"warning": runs.PATIENT_IS_FILE} if run.patient_is_file else {}
     return {**facts, **warning, **levels}
 
 
@@ -172,12 +172,6 @@ def make_cases(probabilities: Probabilities, table: Table, run: runs.Run, *, top
     """Return scores with what is known of each sample, ready to be measured."""
     positive = run.classes.index(run.positive)
     return Cases(probabilities, table.label, table.patient, table.laterality, positive, top_slices)
-
-
-PATIENT_IS_FILE = (
-    "every file was taken for a patient of its own: images of one person may stand in several splits, and intervals "
-    "are too narrow"
-)
 
 
 def write_predictions(path: Path, probabilities: Probabilities, table: Table, run: runs.Run) -> None:

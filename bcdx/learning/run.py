@@ -28,6 +28,11 @@ RUN, METRICS, MODEL, CALIBRATION = "run.json", "metrics.json", "model.keras", "c
 TRACKED = ("tensorflow", "keras", "keras-tuner", "numpy", "pydicom", "scikit-learn")
 NOT_IDENTITY = {"out", "overwrite", "dataset", "records"}
 """Settings that change where a run lies, not what it is; the data are told apart by their hash."""
+PATIENT_IS_FILE = (
+    "every file was taken for a patient of its own: images of one person may stand in several splits, and intervals "
+    "are too narrow"
+)
+"""What stands beside every figure of such a collection."""
 
 
 class Run(BaseModel):
