@@ -29,5 +29,9 @@ class RunError(BcdxError):
     """A run folder that is missing, unfinished or belongs to another configuration."""
 
 
+class StoreFullError(BcdxError):
+    """Outputs of frozen layers that neither disk nor memory has room for."""
+
+
 class TrainingError(BcdxError):
     """Training that came to nothing with these hyperparameters; others may do."""
