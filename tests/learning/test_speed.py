@@ -21,7 +21,7 @@ from bcdx.learning.speed import (
     training_work,
 )
 
-MACHINE = Machine(140e9, 21e9)
+MACHINE = Machine(147e9, 24e9)
 
 
 @pytest.fixture(scope="module")
