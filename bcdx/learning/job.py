@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from bcdx.learning.monitoring import show_images
 from bcdx.learning.prediction import predict
 from bcdx.learning.training import Plan, load_best, train
 from bcdx.learning.trial import Selected, show_augmentation, varied
+from bcdx.learning.watched import Journal
+from bcdx.learning.workers import SearchLeftError, is_worker, wait_for_chief
 from bcdx.records.manifest import read_manifest
 from bcdx.records.reader import Table
 
@@ -52,8 +55,8 @@ class Outcome:
     metrics: dict[str, Any]
 
     def summary(self) -> str:
-        """Return what the terminal shows."""
-        return summarise(self.metrics, title=str(self.folder))
+        """Return what the terminal shows; nothing where a worker of the search leaves the rest to the chief."""
+        return summarise(self.metrics, title=str(self.folder)) if self.metrics else ""
 
 
 def carry_out(verb: str, settings: Fit, select: Select) -> Outcome:
@@ -62,14 +65,22 @@ def carry_out(verb: str, settings: Fit, select: Select) -> Outcome:
     Raises:
         BcdxError: The shards or the run folder cannot be used, or nothing could be trained.
     """
-    folder, data = runs.run_folder(settings), open_data(settings)
+    folder, helps = runs.run_folder(settings), verb == "tune" and is_worker()
+    if helps:
+        wait_for_chief(lambda: not settings.overwrite and has_ended(folder))
+    data = open_data(settings)
     training = data.table(("train", "validation"))
     check_flips(settings.augment, training.label, training.laterality, data.manifest.classes)
     level = choose_objective(settings, data)
     run = runs.describe_run(verb, settings, data, level=level)
-    if runs.is_finished(folder, run, overwrite=settings.overwrite):
+    if runs.is_finished(folder, run, overwrite=settings.overwrite and not helps):
         logger.info("%s: finished before; nothing to do (--overwrite starts anew)", folder)
         return read_outcome(folder)
+    if helps:
+        with suppress(SearchLeftError):
+            select(settings, data, level, folder)
+        logger.info("%s: the search is over; the chief goes on alone", folder)
+        return Outcome(folder, run, {})
     with removed_on_error(folder):
         runs.write_run(folder, run)
         logger.info("objective: validation AUC at %s level; precision: %s", level, run.precision)
@@ -77,6 +88,11 @@ def carry_out(verb: str, settings: Fit, select: Select) -> Outcome:
         selected = select(settings, data, level, folder)
         run = _record_selection(run, selected, folder)
         return _finish(run, selected, data, folder)
+
+
+def has_ended(folder: Path) -> bool:
+    """Return whether a run folder's search is over, whatever of the run is still to be done."""
+    return (folder / runs.METRICS).exists() or Journal(folder / "trials").is_over()
 
 
 def read_outcome(folder: Path) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from typing import Any
@@ -10,12 +11,33 @@ import keras_tuner
 
 from bcdx.config import Space, Tune
 from bcdx.errors import SettingsError
+from bcdx.learning.asha import Asha
 from bcdx.learning.monitoring import METRIC
+from bcdx.learning.watched import Watched
 
 logger = logging.getLogger(__name__)
 
 
-class Hyperband(keras_tuner.oracles.HyperbandOracle):
+class Random(Watched, keras_tuner.oracles.RandomSearchOracle):
+    """Keras Tuner's random search."""
+
+
+class Bayesian(Watched, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Keras Tuner's Bayesian optimisation."""
+
+
+class Grid(Watched, keras_tuner.oracles.GridSearchOracle):
+    """Keras Tuner's grid, which several workers can walk at once."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Return the next combination; Keras Tuner would wait for the end of the one before it."""
+        found: dict[str, Any] = super().populate_space(trial_id)
+        if found["status"] == "RUNNING":
+            self._populate_next.append(trial_id)
+        return found
+
+
+class Hyperband(Watched, keras_tuner.oracles.HyperbandOracle):
     """Keras Tuner's Hyperband with a budget: it stops after `max_trials`, wherever its schedule stands.
 
     Its first bracket must fit into the budget and into the space; else it would end with models that were only begun.
@@ -38,8 +60,19 @@ class Hyperband(keras_tuner.oracles.HyperbandOracle):
                 f"search.trials = {max_trials}; raise it, or lower optimizer.epochs"
             )
 
+    def may_continue(self, name: str) -> bool:
+        """Return whether a trial that has ended may yet be trained on: its next round has room and lacks it."""
+        if len(self.trials) >= self.max_trials or self.trials[name].status != "COMPLETED":
+            return False
+        for bracket in self._brackets:
+            for number, (earlier, later) in enumerate(itertools.pairwise(bracket["rounds"]), start=1):
+                if name in {one["id"] for one in earlier}:
+                    room = len(later) < self._get_size(bracket["bracket_num"], number)
+                    return room and name not in {one["past_id"] for one in later}
+        return False
 
-def make_oracle(settings: Tune) -> Any:
+
+def make_oracle(settings: Tune) -> Watched:
     """Return the Keras Tuner oracle that the settings name, over the declared space only.
 
     Raises:
@@ -59,14 +92,14 @@ def make_oracle(settings: Tune) -> Any:
         "max_trials": search.trials,
         "max_consecutive_failed_trials": search.trials + 1,  # neighbours in a grid may well diverge together
     }
+    epochs, combinations = settings.optimizer.epochs, count_combinations(space)
     if search.oracle == "hyperband":
-        return Hyperband(max_epochs=settings.optimizer.epochs, combinations=count_combinations(space), **shared)
-    oracles = keras_tuner.oracles
-    kinds = {
-        "random": oracles.RandomSearchOracle,
-        "bayesian": oracles.BayesianOptimizationOracle,
-        "grid": oracles.GridSearchOracle,
-    }
+        return Hyperband(max_epochs=epochs, factor=search.factor, combinations=combinations, **shared)
+    if search.oracle == "asha":
+        begin = shared.pop("max_trials")
+        rungs = {"epochs": epochs, "least": search.min_epochs, "factor": search.factor}
+        return Asha(begin=begin, combinations=combinations, **rungs, **shared)
+    kinds = {"random": Random, "bayesian": Bayesian, "grid": Grid}
     return kinds[search.oracle](**shared)
 
 
@@ -101,6 +134,6 @@ def apply_values(settings: Tune, values: dict[str, Any]) -> Tune:
     homes = settings.space.homes
     parts = {name: getattr(settings, name) for name in set(homes.values())}
     for name, value in values.items():
-        if name in homes:  # Hyperband adds entries of its own
+        if name in homes:  # Hyperband and asha add entries of their own
             parts[homes[name]] = parts[homes[name]].model_copy(update={name: value})
     return settings.model_copy(update=parts)

@@ -2,36 +2,38 @@
 
 Keras Tuner's own saved state does not bring a search back: its grid forgets which combinations follow, its Bayesian
 oracle where its random numbers stood, and a kill between two of its files loses a trial. But all of its oracles are
-functions of the seed and the scores so far: a search that goes on starts anew and is told the recorded scores again.
+functions of the seed and the scores so far: a search that goes on starts anew and is told the recorded scores again. Of
+several processes (`bcdx.learning.workers`) the chief, whose oracle also depends on who came first, plays its journal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
-from bcdx._files import staged_folder, write_json
+from bcdx._files import staged_folder
 from bcdx.config import Tune
 from bcdx.errors import BcdxError, RunError, TrainingError
+from bcdx.learning.asha import EARLIER, EPOCHS
 from bcdx.learning.data import Data
+from bcdx.learning.keeper import Keeper, Record, explain_failure, open_record, read_record, write_record
 from bcdx.learning.monitoring import METRIC, declare_hyperparameters
 from bcdx.learning.oracle import apply_values, candidates, make_oracle
-from bcdx.learning.progress import State, discard_weights, read_state
+from bcdx.learning.progress import State, read_state
 from bcdx.learning.trial import Selected, train_trial
+from bcdx.learning.watched import Journal
+from bcdx.learning.workers import PAUSE_S, PatientStub, SearchLeftError, is_chief, is_worker, serve
 
 logger = logging.getLogger(__name__)
-
-RECORD = "record.json"
 
 RunTrial = Callable[[Tune, int, Path, str], State]
 """(settings with the trial's values, epochs, folder for its progress, its name) -> what it reached."""
@@ -51,45 +53,23 @@ def search_winner(settings: Tune, data: Data, level: str, folder: Path) -> Selec
 def run_search(settings: Tune, run_trial: RunTrial, folder: Path) -> Selected:
     """Run, or go on with, the search that keeps its records in `folder`; return the best trial.
 
+    With Keras Tuner's variables in the environment (see `bcdx.learning.workers`) the chief alone returns.
+
     Raises:
         RunError: No trial succeeded.
         BcdxError: One met an error that every other would meet too.
+        SearchLeftError: This process is a worker, and the search is over.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it reloads
         tuner = TrialRunner(settings, run_trial, folder)
     try:
-        tuner.search(verbose=0)
+        tuner.run()
     except keras_tuner.errors.FatalError as error:
+        tuner.give_up()
         if isinstance(error.__cause__, BcdxError):
             raise error.__cause__ from error
         raise
-    best = best_trial(tuner.oracle.trials.values())
-    if best is None:
-        raise RunError(f"no trial succeeded: {tuner.last_failure}")
-    return tuner.winner(best)
-
-
-def best_trial(trials: Iterable[Any]) -> Any | None:
-    """Return the finished trial with the highest score, the earliest of equal ones; None where none has finished."""
-    finished = [trial for trial in trials if trial.status == "COMPLETED"]
-    return min(finished, key=lambda trial: (-trial.score, trial.trial_id), default=None)
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a search must know of a trial to be played again.
-
-    Attributes:
-        values: Hyperparameters.
-        seconds: Time spent on it so far.
-        score: Best validation figure; None: not finished, or failed.
-        failure: Why training came to nothing; empty: it did not.
-    """
-
-    values: dict[str, Any]
-    seconds: float = 0.0
-    score: float | None = None
-    failure: str = ""
+    return tuner.winner()
 
 
 class TrialRunner(keras_tuner.Tuner):
@@ -98,81 +78,123 @@ class TrialRunner(keras_tuner.Tuner):
     def __init__(self, settings: Tune, run_trial: RunTrial, folder: Path) -> None:
         self._settings = settings
         self._run = run_trial
-        self._spent_s = 0.0
-        self.last_failure = "none was started"
-        super().__init__(oracle=make_oracle(settings), directory=str(folder.parent), project_name=folder.name)
+        self._worker = is_worker()  # first: it explains what is wrong with the environment
+        self._journal = Journal(folder)
+        self._under_way: Any = None
+        self._asked = False
+        oracle = make_oracle(settings)
+        self.keeper = Keeper(oracle, folder, settings.search.seconds)
+        super().__init__(oracle=oracle, directory=str(folder.parent), project_name=folder.name)
+        if self._worker:
+            self.oracle.stub = PatientStub(self.oracle.stub, self._journal.is_over)
+        else:
+            oracle.watcher = self.keeper
 
     def reload(self) -> None:
         """Start from nothing instead: finished trials give their recorded scores."""
 
+    def run(self) -> None:
+        """Search to the end.
+
+        Raises:
+            SearchLeftError: This process is a worker.
+            BcdxError: A worker met an error that every other would meet too.
+        """
+        if is_chief():
+            self._serve()
+            return
+        if not self._worker:
+            self._journal.path.unlink(missing_ok=True)  # one process needs none and would leave it stale
+        self.search(verbose=0)
+        if self._worker:
+            raise SearchLeftError
+
+    def winner(self) -> Selected:
+        """Return what is known of the best trial, whose weights alone remain.
+
+        Raises:
+            RunError: No trial succeeded.
+        """
+        best = self.keeper.conclude()
+        if best is None:
+            raise RunError(f"no trial succeeded: {self.keeper.last_failure}")
+        folder = self._progress_folder(best.trial_id)
+        settings = apply_values(self._settings, best.hyperparameters.values)
+        return Selected(best.trial_id, settings, read_state(folder), folder)
+
+    def give_up(self) -> None:
+        """Tell the chief of an error that every other trial would meet too: it closes the search."""
+        if self._worker:
+            self._under_way.status = "FAILED"
+            self.oracle.end_trial(self._under_way)
+            self.oracle.create_trial(self.tuner_id)
+
     def pre_create_trial(self) -> None:
-        """Close the search when its time is up; a trial under way is always finished."""
-        seconds = self._settings.search.seconds
-        if seconds is not None and self.oracle.trials and self._spent_s > seconds:
-            self.oracle.max_trials = len(self.oracle.trials)
+        """Pause before a chief is asked again that had nothing to do."""
+        if self._asked:
+            time.sleep(PAUSE_S)
+        self._asked = True
+
+    def on_trial_begin(self, trial: Any) -> None:
+        """Remember it."""
+        self._asked, self._under_way = False, trial
+        super().on_trial_begin(trial)
 
     def run_trial(self, trial: Any, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Train one trial, unless that is done, and return its best validation figure."""
-        folder = Path(self.get_trial_dir(trial.trial_id))
-        record = _open_record(folder, trial.hyperparameters.values)
+        folder = self.keeper.trial_folder(trial.trial_id)
+        folder.mkdir(exist_ok=True)
+        record = open_record(folder, trial.hyperparameters.values)
         if record.score is None and not record.failure:
             record = self._train(trial.trial_id, record, folder)
-        self._spent_s += record.seconds
         if record.score is None:
             raise keras_tuner.errors.FailedTrialError(record.failure)
         return {METRIC: record.score}
 
     def on_trial_end(self, trial: Any) -> None:
-        """Report a failure, and let go of the weights of trials that can no longer win."""
-        if trial.message:
-            self.last_failure = trial.message.strip().splitlines()[-1].rpartition("FailedTrialError: ")[2]
-            logger.warning("trial %s failed: %s", trial.trial_id, self.last_failure)
+        """Tell the oracle, unless a call to the chief failed and not the trial: its record will answer later."""
+        if self._worker and trial.status != "COMPLETED":
+            record = read_record(self.keeper.trial_folder(trial.trial_id))
+            if record.score is not None:
+                logger.warning("trial %s: the chief did not take its score; asking again", trial.trial_id)
+                return
+            logger.warning("trial %s failed: %s", trial.trial_id, explain_failure(trial, record))
         super().on_trial_end(trial)
-        if self._settings.search.oracle == "hyperband":
-            return  # later rounds go on from earlier ones
-        best = best_trial(self.oracle.trials.values())
-        for name in self.oracle.end_order:
-            discard_weights(self._progress_folder(name), keep_best=best is not None and name == best.trial_id)
 
-    def winner(self, trial: Any) -> Selected:
-        """Return what is known of the best trial."""
-        folder = self._progress_folder(trial.trial_id)
-        settings = apply_values(self._settings, trial.hyperparameters.values)
-        return Selected(trial.trial_id, settings, read_state(folder), folder)
+    def _serve(self) -> None:
+        self.oracle.verbose = 0
+        self.keeper.replay(self._journal)
+        serve(self.oracle)
+        if self.keeper.fatal:
+            raise BcdxError(self.keeper.fatal)
+        self._journal.write(event="over")
 
     def _train(self, name: str, record: Record, folder: Path) -> Record:
-        values, progress = record.values, self._progress_folder(name)
-        self._continue_from(values.get("tuner/trial_id"), progress)
-        epochs = values.get("tuner/epochs", self._settings.optimizer.epochs)
+        values, progress, whole = record.values, self._progress_folder(name), self._settings.optimizer.epochs
+        self._continue_from(values.get(EARLIER), progress)
+        epochs = values.get(EPOCHS, whole)
         began = time.monotonic()
         try:
-            record = replace(record, score=self._run(apply_values(self._settings, values), epochs, progress, name).best)
+            state = self._run(apply_values(self._settings, values), epochs, progress, name)
+            record = replace(record, score=state.best, whole=state.stopped or epochs >= whole)
         except TrainingError as error:
             record = replace(record, failure=str(error))
         except BcdxError as error:
+            record = replace(record, failure=str(error), fatal=True)
             raise keras_tuner.errors.FatalValueError(str(error)) from error
         finally:
             record = replace(record, seconds=record.seconds + time.monotonic() - began)
-            write_json(folder / RECORD, asdict(record))
+            write_record(folder, record)
         return record
 
     def _progress_folder(self, name: str) -> Path:
-        return Path(self.get_trial_dir(name)) / "progress"
+        return self.keeper.trial_folder(name) / "progress"
 
     def _continue_from(self, earlier: str | None, folder: Path) -> None:
-        if earlier is not None and not folder.exists():
+        """Start from an earlier trial's progress; where its weights are gone, from the beginning."""
+        if earlier is None or folder.exists():
+            return
+        source = self._progress_folder(earlier)
+        if (source / read_state(source).weights).is_file():
             with staged_folder(folder) as stage:
-                shutil.copytree(self._progress_folder(earlier), stage, dirs_exist_ok=True)
-
-
-def _open_record(folder: Path, values: dict[str, Any]) -> Record:
-    """Return what is known of a trial; progress with other values is dropped, for another trial made it."""
-    path = folder / RECORD
-    if path.exists():
-        record = Record(**json.loads(path.read_text()))
-        if record.values == values:
-            return record
-    shutil.rmtree(folder / "progress", ignore_errors=True)
-    record = Record(dict(values))
-    write_json(path, asdict(record))
-    return record
+                shutil.copytree(source, stage, dirs_exist_ok=True)

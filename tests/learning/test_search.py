@@ -16,8 +16,9 @@ import pytest
 from bcdx._files import write_json
 from bcdx.config import Optimizer, Search, Space, Tune
 from bcdx.errors import RunError, SettingsError, TrainingError
+from bcdx.learning.keeper import best_trial
 from bcdx.learning.progress import STATE, State
-from bcdx.learning.search import TrialRunner, best_trial, run_search
+from bcdx.learning.search import TrialRunner, run_search
 from bcdx.learning.trial import Selected
 
 SPACE = Space(depth=("none/mixed0", "mixed0/mixed0", "none/mixed1"), learning_rate_range=(1e-4, 1e-2))
@@ -27,6 +28,7 @@ SEARCHES = {
     "random": Tune(space=SPACE, search=Search(oracle="random", trials=8)),
     "bayesian": Tune(space=RATES, search=Search(oracle="bayesian", trials=5)),  # three at random, two by its model
     "hyperband": Tune(space=SPACE, search=Search(oracle="hyperband", trials=9), optimizer=Optimizer(epochs=4)),
+    "asha": Tune(space=SPACE, search=Search(oracle="asha", trials=7), optimizer=Optimizer(epochs=9)),
     "grid": Tune(space=GRID, search=Search(oracle="grid", trials=8)),
 }
 
@@ -61,8 +63,9 @@ class Bench:
         self.tick()
         values = (fit.network.depth, fit.optimizer.learning_rate, epochs)
         assert name not in self.trained, "a finished trial is not trained again"
-        state = State(epochs=epochs, best_epoch=epochs, best=self._score(fit, epochs), best_weights="best.weights.h5")
-        (folder / "best.weights.h5").write_text(name)
+        weights = "best.weights.h5"
+        state = State(epochs, best_epoch=epochs, best=self._score(fit, epochs), weights=weights, best_weights=weights)
+        (folder / weights).write_text(name)
         write_json(folder / STATE, asdict(state))
         self.trained[name] = values
         self.tick()
@@ -92,7 +95,7 @@ def facts(selected: Selected) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("oracle", "share"),
     [
-        *itertools.product(["random", "hyperband", "grid"], [0.0, 0.1, 0.5, 0.52, 0.54, 1.0]),
+        *itertools.product(["random", "hyperband", "asha", "grid"], [0.0, 0.1, 0.5, 0.52, 0.54, 1.0]),
         *itertools.product(["bayesian"], [0.7, 0.9]),
     ],
 )
@@ -120,6 +123,25 @@ def test_grid_tries_every_combination_once_in_order(tmp_path: Path, search: Call
     search(Tune(space=GRID, search=Search(trials=50)), tmp_path, bench)
     expected = [(depth, rate, 10) for depth in GRID.depth for rate in GRID.learning_rate]
     assert expected == list(bench.trained.values())
+
+
+@pytest.mark.parametrize("oracle", SEARCHES)
+def test_search_leaves_the_weights_of_its_winner_alone(
+    oracle: str, tmp_path: Path, search: Callable[..., Selected]
+) -> None:
+    """Whatever has been trained on from what."""
+    selected = search(SEARCHES[oracle], tmp_path, Bench())
+    assert [selected.trial] == [path.read_text() for path in tmp_path.rglob("*.weights.h5")]
+
+
+@pytest.mark.parametrize("oracle", ["hyperband", "asha"])
+def test_winner_is_one_that_was_trained_to_the_end(
+    oracle: str, tmp_path: Path, search: Callable[..., Selected]
+) -> None:
+    """Also where those that were only begun had the higher score: epochs cost score here."""
+    bench = Bench(score=lambda fit, epochs: score_of(fit, 0) - 0.1 * epochs)
+    selected = search(SEARCHES[oracle], tmp_path, bench)
+    assert SEARCHES[oracle].optimizer.epochs == selected.state.epochs
 
 
 @pytest.mark.parametrize("interrupt_at", [None, 12, 25])
