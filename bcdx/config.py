@@ -245,6 +245,21 @@ class Optimizer(Settings):
     )
 
 
+class Reuse(Settings):
+    """Where the outputs of frozen layers are kept, so that epochs and trials share them; changes no result."""
+
+    path_fields: ClassVar[tuple[str, ...]] = ("folder",)
+
+    keep: Literal["auto", "memory", "disk", "none"] = Field(
+        "auto",
+        description="auto: on disk where that is worth its bytes, else in memory, else not at all; none: every image "
+        "goes through the whole network in every epoch.",
+    )
+    folder: str | None = Field(None, description="Folder for what is kept on disk; unset: `.prefix` beside the run's.")
+    memory_gib: float = Field(4.0, ge=0.0, description="Memory that may be used for it, GiB.")
+    disk_gib: float = Field(20.0, ge=0.0, description="Disk space that the folder may take, GiB.")
+
+
 class Objective(Settings):
     """What the search maximises: validation ROC AUC at a level."""
 
@@ -278,6 +293,7 @@ class Fit(Settings):
     test_views: Literal[1, 8] = Field(
         1, description="Views averaged when scoring: the plain image, or its eight flips and quarter turns."
     )
+    reuse: Reuse = Reuse()
     overwrite: bool = Field(False, description="Discard an earlier run in the same folder and start anew.")
 
     @model_validator(mode="after")
@@ -336,8 +352,21 @@ def _check_candidate(home: str, name: str, value: Any) -> None:
 class Search(Settings):
     """How the space is searched."""
 
-    oracle: Literal["random", "bayesian", "hyperband", "grid"] = Field("grid", description="Keras Tuner oracle.")
-    trials: int = Field(4, ge=1, description="Trials at most; hyperband refuses too few for its first bracket.")
+    oracle: Literal["random", "bayesian", "hyperband", "asha", "grid"] = Field(
+        "grid",
+        description="Who proposes trials: an oracle of Keras Tuner, or asha, which begins all briefly and trains the "
+        "best of them on.",
+    )
+    trials: int = Field(
+        4,
+        ge=1,
+        description="Trials at most; hyperband refuses too few for its first bracket; asha counts what it begins, not "
+        "how often it trains on.",
+    )
+    factor: int = Field(
+        3, ge=2, description="asha and hyperband: one trial in so many is trained on, for so many times as long."
+    )
+    min_epochs: int = Field(1, ge=1, description="asha: epochs after which trials are first compared.")
     seconds: float | None = Field(
         None,
         gt=0.0,

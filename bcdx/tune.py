@@ -22,9 +22,11 @@ def search_models(settings: Tune) -> Outcome:
     """
     from bcdx.learning.job import carry_out
     from bcdx.learning.search import search_winner
+    from bcdx.learning.workers import is_worker
     from bcdx.shard import write_records
 
-    write_records(load_dataset(settings))
+    if not is_worker():  # workers wait for what their chief makes
+        write_records(load_dataset(settings))
     return carry_out("tune", settings, search_winner)
 
 

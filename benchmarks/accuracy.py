@@ -49,6 +49,7 @@ from bcdx.learning.data import Data
 from bcdx.learning.job import score_split
 from bcdx.learning.network import build_model
 from bcdx.learning.precision import resolve_policy
+from bcdx.learning.reuse import open_learner
 from bcdx.learning.search import search_winner
 from bcdx.learning.training import Plan, train
 from bcdx.records.reader import Table
@@ -213,10 +214,12 @@ def search_and_refit(collection: Fold, fit: Tune, members: dict[str, Any]) -> tu
     """Return the scores of the test rows and what was selected: a search and a refit as `tune` makes them."""
     fold = Fold(collection.folder, collection.manifest, collection.whole, collection.rows, members)
     with tempfile.TemporaryDirectory() as scratch:
-        selected = search_winner(fit, fold, "slice", Path(scratch))
-        plan = Plan(selected.fit, ("train", "validation"), epochs=selected.state.best_epoch)
-        model, _ = train(plan, fold, Path(scratch) / "refit")
-        scores = score_split(model, fold, "test", batch_size=64, views=fit.test_views)[:, 1]
+        home, splits = Path(scratch) / "run", ("train", "validation")
+        selected = search_winner(fit, fold, "slice", home)
+        epochs = selected.state.best_epoch
+        learner = open_learner(selected.fit, fold, splits, home, epochs=epochs)
+        trainee, _ = train(Plan(selected.fit, epochs=epochs), learner, home / "refit")
+        scores = score_split(trainee.joined, fold, "test", batch_size=64, views=fit.test_views)[:, 1]
     winner = {"depth": selected.fit.network.depth, "learning_rate": selected.fit.optimizer.learning_rate}
     return scores, {**winner, "epochs": selected.state.best_epoch}
 

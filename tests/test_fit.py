@@ -15,7 +15,8 @@ from bcdx._recipes import load_recipe
 from bcdx.config import Fit, Network, Optimizer
 from bcdx.errors import TrainingError
 from bcdx.fit import fit_model
-from bcdx.learning import job, training
+from bcdx.learning import job
+from bcdx.learning.learner import Learner
 
 CANARIES = (b"CANARY", b"19010203", b"19310405", b"1.2.77777")
 """Identifiers planted in the small collection."""
@@ -60,7 +61,7 @@ def test_fit_killed_after_its_test_is_finished(records: Path, tmp_path: Path, mo
         patch.setattr(job, "shutil", SimpleNamespace(rmtree=_interrupt))
         with pytest.raises(KeyboardInterrupt):
             fit_model(cheap_fit(records, tmp_path / "run"))
-    monkeypatch.setattr(training, "build_compiled", _interrupt)
+    monkeypatch.setattr(Learner, "prepare", _interrupt)
     monkeypatch.setattr(job, "_test_once", _interrupt)
     outcome = fit_model(cheap_fit(records, tmp_path / "run"))
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == outcome.metrics

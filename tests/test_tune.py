@@ -34,6 +34,7 @@ def test_run_folder_is_whole_and_holds_exactly_one_metrics_file(finished_run: Pa
     """What ARCHITECTURE.md lists is there, once."""
     expected = {
         "run.json", "trials", "logs", "best.toml", "model.keras", "calibration.json", "predictions.csv", "metrics.json",
+        "reuse.json",
     }  # fmt: skip
     assert expected == {path.name for path in finished_run.iterdir()}
     assert [finished_run / "metrics.json"] == list(finished_run.rglob("metrics.json"))

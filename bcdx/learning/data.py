@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bcdx.config import Fit
-from bcdx.learning.stream import open_evaluation, open_training
+from bcdx.config import Augment, Fit
+from bcdx.learning.stream import open_evaluation, open_training, open_views
 from bcdx.records.manifest import Manifest
 from bcdx.records.reader import Table, open_records, read_table
 
@@ -62,6 +62,12 @@ class Data:
     def plain_images(self, splits: Sequence[str], batch_size: int) -> tf.data.Dataset:
         """Return the same without labels."""
         return self.plain_batches(splits, batch_size).map(lambda image, _: image)
+
+    def augmented_images(
+        self, splits: Sequence[str], batch_size: int, *, augment: Augment, seed: int, views: Sequence[int]
+    ) -> tf.data.Dataset:
+        """Return all images in one augmented view after another, in stored order."""
+        return open_views(self.records(splits), batch_size, augment=augment, seed=seed, views=views)
 
     def training(self, fit: Fit, splits: Sequence[str], *, epochs: range) -> tf.data.Dataset:
         """Return augmented batches of the epochs, as one dataset."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import secrets
 import shutil
 import zlib
@@ -184,9 +183,7 @@ class _File:
         self.size += data.nbytes
 
     def seal(self) -> None:
-        """Bring the bytes to the disk for good, then the description."""
-        with (self.home / DATA).open("r+b") as file:
-            os.fsync(file.fileno())
+        """Write the description; nothing waits for the disk: after a power cut the checksum tells what is lost."""
         write_json(self.home / ENTRY, self._spec.describe(self._checksum))
 
     def read_into(self, array: NDArray[Any]) -> None:

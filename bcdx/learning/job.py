@@ -30,7 +30,10 @@ from bcdx.learning import run as runs
 from bcdx.learning.augment import check_flips
 from bcdx.learning.data import Data
 from bcdx.learning.monitoring import show_images
+from bcdx.learning.network import freeze
 from bcdx.learning.prediction import predict
+from bcdx.learning.reuse import open_learner
+from bcdx.learning.trainee import Trainee
 from bcdx.learning.training import Plan, load_best, train
 from bcdx.learning.trial import Selected, show_augmentation, varied
 from bcdx.learning.watched import Journal
@@ -114,12 +117,16 @@ def _record_selection(run: runs.Run, selected: Selected, folder: Path) -> runs.R
 
 def _finish(run: runs.Run, selected: Selected, data: Data, folder: Path) -> Outcome:
     fit, state = selected.fit, selected.state
-    model = load_best(fit, data, selected.progress)
-    write_json(folder / runs.CALIBRATION, _calibrate(model, run, fit, data))
+    learner = selected.learner or open_learner(fit, data, ("train",), folder)
+    trainee = load_best(fit, learner, selected.progress)
+    write_json(folder / runs.CALIBRATION, _calibrate(trainee, run))
     if fit.refit == "train+validation":
         logger.info("refitting on train + validation for %d epochs", state.best_epoch)
-        plan = Plan(fit, ("train", "validation"), epochs=state.best_epoch)
-        model, _ = train(plan, data, folder / "refit")
+        splits = ("train", "validation")
+        learner = open_learner(fit, data, splits, folder, epochs=state.best_epoch, store=learner.store)
+        trainee, _ = train(Plan(fit, epochs=state.best_epoch), learner, folder / "refit")
+    model = trainee.joined
+    freeze(model, fit.network.depth.partition("/")[0])
     save_model(model, folder / runs.MODEL)
     metrics = _test_once(model, run, fit, data, folder)
     write_json(folder / runs.METRICS, metrics)
@@ -170,7 +177,15 @@ def score_split(model: keras.Model, data: Data, split: str, *, batch_size: int, 
     Raises:
         TrainingError: Some are not numbers.
     """
-    scores = predict(model, data.plain_images((split,), batch_size), views=views)
+    return check_scores(predict(model, data.plain_images((split,), batch_size), views=views), split)
+
+
+def check_scores(scores: Probabilities, split: str) -> Probabilities:
+    """Return a split's scores.
+
+    Raises:
+        TrainingError: Some are not numbers.
+    """
     if not np.isfinite(scores).all():
         raise TrainingError(f"the model's {split} scores are not numbers: it diverged; lower optimizer.learning_rate")
     return scores
@@ -204,15 +219,16 @@ def write_predictions(path: Path, probabilities: Probabilities, table: Table, ru
     write_bytes(path, text.getvalue().encode())
 
 
-def _calibrate(model: keras.Model, run: runs.Run, fit: Fit, data: Data) -> dict[str, Any]:
-    scores = score_split(model, data, "validation", batch_size=fit.stream.batch_size, views=fit.test_views)
+def _calibrate(trainee: Trainee, run: runs.Run) -> dict[str, Any]:
+    fit = trainee.fit
+    scores = check_scores(trainee.predict("validation"), "validation")
     top = fit.objective.top_slices
     return {
         "chosen_on": "validation, before the refit",
         "rule": "Youden",
         "top_slices": top,
         "test_views": fit.test_views,
-        "thresholds": choose_thresholds(make_cases(scores, data.table(("validation",)), run, top_slices=top)),
+        "thresholds": choose_thresholds(make_cases(scores, trainee.data.table(("validation",)), run, top_slices=top)),
     }
 
 

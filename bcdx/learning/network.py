@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from bcdx._recipes import expand_path
@@ -43,7 +42,18 @@ def build_model(
     Raises:
         SettingsError: The weights cannot be used or the input is too small.
     """
-    depth, pools = network.depth.split("/")
+    body = build_body(network, input_shape=input_shape, policy=policy, seed=seed)
+    model = attach_head(body, network, classes=classes, seed=seed)
+    freeze(model, network.depth.split("/")[0])
+    return model
+
+
+def build_body(network: Network, *, input_shape: tuple[int, int, int], policy: str, seed: int) -> keras.Model:
+    """Return InceptionV3 behind the preparation of its input, with its initial weights, all of it trainable.
+
+    Raises:
+        SettingsError: The weights cannot be used or the input is too small.
+    """
     size = network.image_size or input_shape[0]
     if size < MINIMUM_PX:
         raise SettingsError(f"InceptionV3 needs at least {MINIMUM_PX} px, received {size}; set network.image_size")
@@ -56,14 +66,23 @@ def build_model(
     weights = None if network.weights == "random" else load_body_weights(network.weights)
     if weights is not None:
         _set_body_weights(body, weights)
-    features = _pool(body, pools.split("+"), network.pooling)
+    return body
+
+
+def attach_head(body: keras.Model, network: Network, *, classes: int, seed: int) -> keras.Model:
+    """Return a model that ends in a head of its own on the body's own layers: several may share one body."""
+    pools = network.depth.split("/")[1].split("+")
+    vectors = list(pool_blocks(body, pools, network.pooling).values())
+    join = keras.layers.Concatenate if len(vectors) > 1 else keras.layers.Identity
+    features = join(name=FEATURES, dtype="float32")(vectors if len(vectors) > 1 else vectors[0])
     normalised = keras.layers.Normalization(name=FEATURE_NORM, dtype="float32")(features)
     dropped = keras.layers.Dropout(network.dropout, seed=seed, dtype="float32")(normalised)
     units, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
-    logits = keras.layers.Dense(units, name=HEAD, dtype="float32")(dropped)
+    drawn = keras.initializers.GlorotUniform(seed=seed)  # whatever was drawn before
+    logits = keras.layers.Dense(units, name=HEAD, dtype="float32", kernel_initializer=drawn)(dropped)
     outputs = keras.layers.Activation(activation, name="probability", dtype="float32")(logits)
-    model = keras.Model(inputs, outputs)
-    freeze(model, depth)
+    model = keras.Model(body.inputs, outputs)
+    freeze(model, "none")
     return model
 
 
@@ -72,8 +91,7 @@ def freeze(model: keras.Model, depth: str) -> None:
     frozen = [] if depth == "none" else keras.Model(model.inputs, model.get_layer(depth).output).layers
     names = {layer.name for layer in frozen}
     for layer in model.layers:
-        if layer.name in names or isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
+        layer.trainable = layer.name not in names and not isinstance(layer, keras.layers.BatchNormalization)
 
 
 def load_model(path: Path) -> keras.Model:
@@ -150,22 +168,19 @@ def _prepare_input(inputs: Any, network: Network, size: int) -> Any:
     return keras.layers.Rescaling(high - low, offset=low, name="to_input_range", dtype="float32")(images)
 
 
-def _pool(body: keras.Model, blocks: Sequence[str], pooling: str) -> Any:
-    kinds = {
-        "average": [keras.layers.GlobalAveragePooling2D],
-        "maximum": [keras.layers.GlobalMaxPooling2D],
-        "both": [keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D],
-    }[pooling]
-    vectors = [
-        kind(
-            name=f"{block}_{'average' if kind is keras.layers.GlobalAveragePooling2D else 'maximum'}", dtype="float32"
-        )(body.get_layer(block).output)
-        for block in blocks
-        for kind in kinds
-    ]
-    if len(vectors) == 1:
-        return keras.layers.Identity(name=FEATURES, dtype="float32")(vectors[0])
-    return keras.layers.Concatenate(name=FEATURES, dtype="float32")(vectors)
+def pool_blocks(body: keras.Model, blocks: Sequence[str], pooling: str) -> dict[str, Any]:
+    """Return the pooled vectors of block ends, float32, by the names of their layers, such as `mixed3_average`."""
+    kinds = {"average": keras.layers.GlobalAveragePooling2D, "maximum": keras.layers.GlobalMaxPooling2D}
+    names = {f"{block}_{kind}": (block, kind) for block in blocks for kind in pooled_kinds(pooling)}
+    return {
+        name: kinds[kind](name=name, dtype="float32")(body.get_layer(block).output)
+        for name, (block, kind) in names.items()
+    }
+
+
+def pooled_kinds(pooling: str) -> tuple[str, ...]:
+    """Return the kinds of pooled vectors that the setting stands for."""
+    return ("average", "maximum") if pooling == "both" else (pooling,)
 
 
 @contextmanager
@@ -177,9 +192,3 @@ def _global_policy(policy: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def count_parameters(model: keras.Model) -> tuple[int, int]:
-    """Return (trainable, all) parameters."""
-    trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-    return trainable, int(model.count_params())

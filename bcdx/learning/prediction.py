@@ -24,7 +24,12 @@ def predict(model: keras.Model, images: tf.data.Dataset, *, views: int = 1) -> N
         images: Batches of float32 images, (batch, height, width, channels).
         views: 1, or 8 for the mean over all flips and quarter turns of square images.
     """
-    scores = np.asarray(model.predict(all_views(images, views), verbose=0), np.float64)
+    return average_views(model.predict(all_views(images, views), verbose=0), views)
+
+
+def average_views(scores: NDArray[Any], views: int) -> NDArray[np.float64]:
+    """Return class probabilities, shape (samples, classes), from outputs for all samples in one view after another."""
+    scores = np.asarray(scores, np.float64)
     if scores.shape[1] == 1:
         scores = np.concatenate([1.0 - scores, scores], axis=1)
     mean: NDArray[np.float64] = scores.reshape(views, -1, scores.shape[1]).mean(axis=0)

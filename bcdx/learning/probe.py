@@ -6,31 +6,24 @@ head that already fits keeps the first steps of fine-tuning from spoiling the fe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import keras
 import numpy as np
-import tensorflow as tf
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-
-from bcdx.learning.network import FEATURE_NORM, HEAD
-from bcdx.learning.statistics import layer_reader
 
 ITERATIONS = 300
 
 
-def start_head(model: keras.Model, batches: Iterable[tuple[tf.Tensor, tf.Tensor]], *, c: float, balanced: bool) -> None:
-    """Set the head to a logistic regression on the normalised features of `batches`, in place.
+def fit_probe(
+    features: NDArray[np.float32], labels: NDArray[np.int64], *, c: float, balanced: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return kernel and bias of a dense layer that predicts what a logistic regression does.
 
     Args:
-        model: As `network.build_model` returns it, its normalisation adapted.
-        batches: (images in [0, 1], class indices).
+        features: Normalised, shape (samples, features).
+        labels: Class indices, shape (samples,).
         c: Inverse strength of the L2 penalty, as scikit-learn has it.
         balanced: Let all classes count alike.
     """
-    read = layer_reader(model, FEATURE_NORM)
-    found = [(read(images), np.asarray(labels)) for images, labels in batches]
-    features, labels = (np.concatenate(columns) for columns in zip(*found, strict=True))
     weights = "balanced" if balanced else None
     fitted = LogisticRegression(C=c, max_iter=ITERATIONS, class_weight=weights).fit(features, labels)
-    model.get_layer(HEAD).set_weights([fitted.coef_.T.astype(np.float32), fitted.intercept_.astype(np.float32)])
+    return fitted.coef_.T.astype(np.float32), fitted.intercept_.astype(np.float32)

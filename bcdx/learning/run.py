@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 RUN, METRICS, MODEL, CALIBRATION = "run.json", "metrics.json", "model.keras", "calibration.json"
 TRACKED = ("tensorflow", "keras", "keras-tuner", "numpy", "pydicom", "scikit-learn")
-NOT_IDENTITY = {"out", "overwrite", "dataset", "records"}
+NOT_IDENTITY = {"out", "overwrite", "dataset", "records", "reuse"}
 """Settings that change where a run lies, not what it is; the data are told apart by their hash."""
 PATIENT_IS_FILE = (
     "every file was taken for a patient of its own: images of one person may stand in several splits, and intervals "

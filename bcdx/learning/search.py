@@ -29,6 +29,7 @@ from bcdx.learning.keeper import Keeper, Record, explain_failure, open_record, r
 from bcdx.learning.monitoring import METRIC, declare_hyperparameters
 from bcdx.learning.oracle import apply_values, candidates, make_oracle
 from bcdx.learning.progress import State, read_state
+from bcdx.learning.reuse import open_search_learner, report_reuse
 from bcdx.learning.trial import Selected, train_trial
 from bcdx.learning.watched import Journal
 from bcdx.learning.workers import PAUSE_S, PatientStub, SearchLeftError, is_chief, is_worker, serve
@@ -41,13 +42,15 @@ RunTrial = Callable[[Tune, int, Path, str], State]
 
 def search_winner(settings: Tune, data: Data, level: str, folder: Path) -> Selected:
     """Search as the settings say, training on the training split and scoring on validation alone."""
-    logs = folder / "logs"
+    logs, learner = folder / "logs", open_search_learner(settings, data, folder)
     declare_hyperparameters(logs, candidates(settings.space))
 
     def run_trial(fit: Tune, epochs: int, progress: Path, name: str) -> State:
-        return train_trial(fit, data, level, (progress, logs / f"trial-{name}"), epochs)
+        return train_trial(fit, learner, level, (progress, logs / f"trial-{name}"), epochs)
 
-    return run_search(settings, run_trial, folder / "trials")
+    selected = run_search(settings, run_trial, folder / "trials")
+    report_reuse(learner, folder)
+    return replace(selected, learner=learner)
 
 
 def run_search(settings: Tune, run_trial: RunTrial, folder: Path) -> Selected:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from bcdx.config import Fit
 from bcdx.evidence.metrics import Cases, roc_auc
 from bcdx.learning import monitoring
 from bcdx.learning.data import Data
-from bcdx.learning.prediction import predict
+from bcdx.learning.learner import Learner
 from bcdx.learning.progress import State
-from bcdx.learning.training import Plan, Score, train
+from bcdx.learning.reuse import open_learner, report_reuse
+from bcdx.learning.trainee import Trainee
+from bcdx.learning.training import Plan, train
 
 logger = logging.getLogger(__name__)
 
@@ -30,35 +32,38 @@ class Selected:
         fit: Its settings.
         state: What it reached.
         progress: Folder of its best weights.
+        learner: That it was trained by; None as long as only its records are known.
     """
 
     trial: str
     fit: Fit
     state: State
     progress: Path
+    learner: Learner | None = None
 
 
 def fit_alone(fit: Fit, data: Data, level: str, folder: Path) -> Selected:
     """Train the one set of hyperparameters that `fit` holds."""
     progress = folder / "progress"
-    state = train_trial(fit, data, level, (progress, folder / "logs" / "fit"))
-    return Selected("fit", fit, state, progress)
+    learner = open_learner(fit, data, ("train",), folder)
+    state = train_trial(fit, learner, level, (progress, folder / "logs" / "fit"))
+    report_reuse(learner, folder)
+    return Selected("fit", fit, state, progress, learner)
 
 
-def train_trial(fit: Fit, data: Data, level: str, folders: tuple[Path, Path], epochs: int | None = None) -> State:
+def train_trial(fit: Fit, learner: Learner, level: str, folders: tuple[Path, Path], epochs: int | None = None) -> State:
     """Train on the training split, watched by TensorBoard; return what was reached.
 
     Args:
         fit: All hyperparameters.
-        data: The shards.
+        learner: Of the training split.
         level: Of the validation AUC.
         folders: For the progress and for TensorBoard's log.
         epochs: Epochs of the schedule to run; None: all.
     """
     progress, logs = folders
-    plan = Plan(fit, ("train",), epochs or fit.optimizer.epochs, score=validation_score(fit, data, level))
-    model, state = train(plan, data, progress, [monitoring.watch_training(logs)])
-    del model
+    plan = Plan(fit, epochs or fit.optimizer.epochs, score=partial(score_validation, level=level))
+    _, state = train(plan, learner, progress, [monitoring.watch_training(logs)])
     values = varied(fit)
     monitoring.record_hyperparameters(logs, logs.name, values, state.best)
     logger.info(
@@ -72,19 +77,14 @@ def train_trial(fit: Fit, data: Data, level: str, folders: tuple[Path, Path], ep
     return state
 
 
-def validation_score(fit: Fit, data: Data, level: str) -> Score:
-    """Return a function model -> validation ROC AUC at `level`, of the views that testing averages."""
-    table = data.table(("validation",))
-    images = data.plain_images(("validation",), fit.stream.batch_size)
-    positive = data.manifest.classes.index(data.manifest.positive)
-
-    def score(model: keras.Model) -> float:
-        scores = predict(model, images, views=fit.test_views)
-        cases = Cases(scores, table.label, table.patient, table.laterality, positive, fit.objective.top_slices)
-        found = cases.at_level(level)
-        return float("nan") if found is None else roc_auc(found[0], found[1], positive)
-
-    return score
+def score_validation(trainee: Trainee, level: str) -> float:
+    """Return the validation ROC AUC at `level`, of the views that testing averages; NaN where there is none."""
+    fit, manifest = trainee.fit, trainee.data.manifest
+    table, positive = trainee.data.table(("validation",)), manifest.classes.index(manifest.positive)
+    scores = trainee.predict("validation")
+    cases = Cases(scores, table.label, table.patient, table.laterality, positive, fit.objective.top_slices)
+    found = cases.at_level(level)
+    return float("nan") if found is None else roc_auc(found[0], found[1], positive)
 
 
 def show_augmentation(fit: Fit, data: Data, logs: Path) -> None:

@@ -55,8 +55,8 @@ class Bench:
         self.spent += epochs - (int((folder / "epochs").read_text()) if begun else 0)
         (folder / "epochs").write_text(str(epochs))
         self.trained.append((fit.optimizer.learning_rate, epochs))
-        self.weights.append({path.parts[-3] for path in folder.parents[1].rglob("*.weights.h5")})
-        best, weights = self._score(fit, epochs), "best.weights.h5"
+        self.weights.append({path.parts[-3] for path in folder.parents[1].rglob("*.npz")})
+        best, weights = self._score(fit, epochs), "best.npz"
         (folder / weights).write_text(name)
         state = State(epochs, best_epoch=epochs, best=best, weights=weights, best_weights=weights)
         write_json(folder / STATE, {**vars(state)})

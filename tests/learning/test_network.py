@@ -11,7 +11,7 @@ import pytest
 
 from bcdx.config import Network
 from bcdx.errors import SettingsError
-from bcdx.learning.network import build_model, count_parameters, load_model
+from bcdx.learning.network import attach_head, build_body, build_model, load_model
 
 SHAPE = (75, 75, 1)
 
@@ -134,10 +134,27 @@ def test_missing_or_foreign_weights_are_refused_in_one_line(tmp_path: Path) -> N
         build(weights=str(tmp_path / "a.weights.h5"))
 
 
-def test_count_parameters_tells_trainable_from_all() -> None:
-    """Frozen at the last block read, only the head trains."""
-    trainable, everything = count_parameters(build("mixed0/mixed0"))
-    assert 256 + 1 == trainable < everything
+def test_frozen_at_the_last_block_read_only_the_head_trains() -> None:
+    """Its kernel and its bias."""
+    trained = build("mixed0/mixed0").trainable_variables
+    assert [(256, 1), (1,)] == [tuple(variable.shape) for variable in trained]
+
+
+def test_heads_on_one_body_share_its_layers_and_are_drawn_alike() -> None:
+    """Whatever was built before: a head's first weights depend on the seed and its size alone."""
+    network = Network(depth="none/mixed1")
+    body = build_body(network, input_shape=SHAPE, policy="float32", seed=3)
+    first, second = (attach_head(body, network, classes=2, seed=3) for _ in range(2))
+    alone = build("none/mixed1", seed=3)
+    shared = {id(layer) for layer in body.layers}
+    assert (
+        [layer.name for layer in first.layers if id(layer) in shared]
+        == [layer.name for layer in second.layers if id(layer) in shared]
+        != []
+    )
+    for one, other, another in zip(first.get_weights(), second.get_weights(), alone.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, another)
 
 
 @pytest.mark.real_data

@@ -63,7 +63,7 @@ class Bench:
         self.tick()
         values = (fit.network.depth, fit.optimizer.learning_rate, epochs)
         assert name not in self.trained, "a finished trial is not trained again"
-        weights = "best.weights.h5"
+        weights = "best.npz"
         state = State(epochs, best_epoch=epochs, best=self._score(fit, epochs), weights=weights, best_weights=weights)
         (folder / weights).write_text(name)
         write_json(folder / STATE, asdict(state))
@@ -114,7 +114,7 @@ def test_search_interrupted_anywhere_tries_and_finds_the_same(
 
     assert whole.trained == {**killed.trained, **resumed.trained}
     assert facts(expected) == facts(actual)
-    assert actual.trial == (actual.progress / "best.weights.h5").read_text()
+    assert actual.trial == (actual.progress / "best.npz").read_text()
 
 
 def test_grid_tries_every_combination_once_in_order(tmp_path: Path, search: Callable[..., Selected]) -> None:
@@ -131,7 +131,7 @@ def test_search_leaves_the_weights_of_its_winner_alone(
 ) -> None:
     """Whatever has been trained on from what."""
     selected = search(SEARCHES[oracle], tmp_path, Bench())
-    assert [selected.trial] == [path.read_text() for path in tmp_path.rglob("*.weights.h5")]
+    assert [selected.trial] == [path.read_text() for path in tmp_path.rglob("*.npz")]
 
 
 @pytest.mark.parametrize("oracle", ["hyperband", "asha"])
@@ -155,7 +155,7 @@ def test_tie_goes_to_the_earliest_trial_whose_weights_are_kept(
             search(settings, tmp_path, Bench(interrupt_at=interrupt_at, score=level))
     selected = search(settings, tmp_path, Bench(score=level))
     assert "00" == selected.trial.zfill(2)
-    kept = [path.read_text() for path in tmp_path.rglob("*.weights.h5")]
+    kept = [path.read_text() for path in tmp_path.rglob("*.npz")]
     assert [selected.trial] == kept
 
 
@@ -283,7 +283,7 @@ def test_hyperband_interrupted_while_it_copies_progress_goes_on_with_all_of_it(
 
 
 def _copy_a_part(source: Path, target: Path, **_: Any) -> None:
-    (target / "best.weights.h5").write_text("a part")
+    (target / "best.npz").write_text("a part")
     raise KeyboardInterrupt
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bcdx.config import Augment, Stream
 from bcdx.learning import stream as module
-from bcdx.learning.stream import open_evaluation, open_training
+from bcdx.learning.stream import open_evaluation, open_training, open_views, order_of_epoch, stored_bytes
 
 SAMPLES = 10
 
@@ -100,3 +100,30 @@ def test_evaluation_sees_every_sample_once_in_stored_order(records: tf.data.Data
     assert list(range(SAMPLES)) == np.concatenate([label for _, label in found]).tolist()
     expected = np.stack([record["image"] for record in records.as_numpy_iterator()]) / np.float32(65535)
     np.testing.assert_allclose(expected, np.concatenate([image for image, _ in found]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("memory_bytes", [2**31, 3 * 128])
+def test_order_of_epoch_is_that_of_the_stream(
+    records: tf.data.Dataset, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    """Also where a large split goes through a buffer of three images."""
+    monkeypatch.setattr(module, "MEMORY_BYTES", memory_bytes)
+    shown = np.concatenate([label for _, label in batches(records, range(1, 3))])
+    orders = [order_of_epoch(SAMPLES, stored_bytes((8, 8, 1)), seed=5, epoch=epoch) for epoch in (1, 2)]
+    np.testing.assert_array_equal(shown, np.concatenate(orders))
+
+
+def test_views_in_stored_order_are_those_that_training_sees(records: tf.data.Dataset) -> None:
+    """View after view, each with a smaller batch at its end."""
+    views = open_views(records, 4, augment=Augment(), seed=5, views=[2, 0])
+    opened = [images.numpy() for images in views]
+    assert [4, 4, 2, 4, 4, 2] == [len(images) for images in opened]
+    trained = {
+        (epoch, int(number)): image
+        for epoch in (0, 2)
+        for images, labels in batches(records, range(epoch, epoch + 1))
+        for number, image in zip(labels, images, strict=True)
+    }
+    for view, images in ((2, np.concatenate(opened[:3])), (0, np.concatenate(opened[3:]))):
+        for number, image in enumerate(images):
+            np.testing.assert_array_equal(trained[view, number], image)

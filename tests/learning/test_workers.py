@@ -62,7 +62,7 @@ class Pretend:
             file.write(json.dumps([self.worker, name, [fit.network.depth, rate(fit), epochs], going_on]) + "\n")
         if (fit.network.depth, rate(fit)) == DIVERGES_AT:
             raise TrainingError("training diverged")
-        weights = "best.weights.h5"
+        weights = "best.npz"
         (folder / weights).write_text(name)
         best = 0.9 - 0.01 * abs(rate(fit) - 1e-3) - 0.001 * len(fit.network.depth) + 0.001 * epochs
         state = State(epochs, best_epoch=epochs, best=best, weights=weights, best_weights=weights)
@@ -187,7 +187,7 @@ def test_winner_is_that_of_one_process(grid: Processes, tmp_path: Path) -> None:
     one = alone(tmp_path / "alone", "grid")
     last = grid.said("chief").strip().splitlines()[-1]
     assert f"winner {one.trial} {one.fit.network.depth} {rate(one.fit)} {one.state.best}" == last
-    assert [one.trial] == [path.read_text() for path in grid.home.rglob("*.weights.h5")]
+    assert [one.trial] == [path.read_text() for path in grid.home.rglob("*.npz")]
 
 
 def test_chief_says_why_a_workers_trial_failed(grid: Processes) -> None:
