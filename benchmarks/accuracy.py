@@ -7,9 +7,10 @@ interval by resampling patients.
 
 Five folds by patient (StratifiedGroupKFold), seeds 0, 1, 2. Both learn from the same records and folds. Ours is what
 `tune` does, inside the training folds alone: a fifth of their patients is the validation split of a search over the
-space of tuning/breast_dce_patches.toml, and the winner is refitted on all of them, over the whole schedule. To save
-time the candidates for depth are first narrowed to one by cross-validating a linear probe on their pooled blocks,
-by patient and again inside the training folds; of candidates that pool the same blocks the first alone takes part.
+space of tuning/breast_dce_patches.toml (the whole grid, without rungs), and the winner is refitted on all of them,
+over the whole schedule. To save time the candidates for depth are first narrowed to one by cross-validating a linear
+probe on their pooled blocks, by patient and again inside the training folds; of candidates with the same blocks the
+first alone takes part.
 
 The reference: logistic regression (C = 0.01) on standardised features of the pretrained body, average and maximum of
 mixed3, fitted on all eight flips and quarter turns and averaged over them.
@@ -42,7 +43,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bcdx._recipes import load_recipe
-from bcdx.config import Dataset, Network, Tune
+from bcdx.config import Dataset, Network, Search, Tune
 from bcdx.evidence.intervals import resample_patients
 from bcdx.learning.augment import all_views
 from bcdx.learning.data import Data
@@ -162,7 +163,9 @@ def compare_seed(collection: Fold, features: Features, fit: Tune, seed: int) -> 
         began = time.monotonic()
         reference[test_rows] = probe(features[REFERENCE_BLOCKS], labels, train_rows, test_rows)
         candidate = choose_candidate(features, labels, patients, train_rows, fit.space.depth, seed)
-        settings = fit.model_copy(update={"seed": seed, "space": fit.space.model_copy(update={"depth": (candidate,)})})
+        space = fit.space.model_copy(update={"depth": (candidate,)})
+        search = Search(trials=len(space.learning_rate))
+        settings = fit.model_copy(update={"seed": seed, "space": space, "search": search})
         members = {**hold_out(train_rows, labels, patients, seed), "test": test_rows}
         ours[test_rows], selected = search_and_refit(collection, settings, members)
         chosen.append(selected)

@@ -17,8 +17,9 @@ does besides: setting BatchNorm statistics and adapting `feature_norm`. Steady s
 its trial; set-up is a trial's CPU less that of as many epochs in steady state. The multiply-add limit counts a forward
 pass once and a backward pass twice, and takes bcdx to read what is frozen for nothing.
 
-`auc` searches tuning/breast_dce_patches.toml. There plain builds the same model as bcdx, adaptation and probe start
-included, and draws 8 trials of 6 epochs from the recipe's space; bcdx searches as the recipe says. Both curves are
+`auc` searches tuning/breast_dce_patches.toml. There plain builds the same network as bcdx, `feature_norm` adapted, its
+head drawn at random as Keras does it, and draws 8 trials of 6 epochs from the recipe's space; bcdx searches as the
+recipe says. In `auc_probe` plain's head starts at bcdx's linear probe, too: it begins near its best. Both curves are
 bcdx's validation score (rank AUC per sample, mean over the recipe's test views): plain's is computed after each of
 its epochs without charge, and neither is the build by which Keras Tuner finds its space. Target: the median over
 seeds of plain's best, less 0.002. A run that never gets there counts with its whole CPU (plain) or as never (bcdx).
@@ -115,7 +116,7 @@ GRIDS = {
     "deep": Grid(tuple(reversed(SHARE_BEHIND)), (1e-4, 1e-3)),
     "views2": Grid(tuple(reversed(SHARE_BEHIND)), (1e-4, 1e-3), views=2),
     "head": Grid(("mixed10",), TEN_RATES),
-    "growth": Grid(("mixed10", "mixed9"), TEN_RATES, epochs=1),
+    "growth": Grid(tuple(reversed(SHARE_BEHIND)), TEN_RATES[:8:2], epochs=1),
 }
 
 ROWS = (
@@ -131,7 +132,9 @@ ROWS = (
     Row("growth", "growth_mb", "growth of memory over 20 trials, MB a trial", 10.0, most=True),
     Row("growth", "growth_plain_mb", "  the same, plain", None),
     Row("auc", "cpu_ratio", "CPU to plain's best validation AUC - 0.002, plain / bcdx", 10.0),
+    Row("auc_probe", "cpu_ratio", "  the same where plain starts at bcdx's probe, too", None),
 )
+AUC_GRIDS = ("auc", "auc_probe")
 
 
 def main() -> None:
@@ -144,7 +147,7 @@ def main() -> None:
     report: dict[str, Any] = {"cpu_ratio": None, "quick": options.quick, "rows": {}, "runs": []}
     for grid in options.grid:
         with tempfile.TemporaryDirectory() as scratch:
-            figures, runs = (measure_auc if grid == "auc" else measure_grid)(grid, options, Path(scratch))
+            figures, runs = (measure_auc if grid in AUC_GRIDS else measure_grid)(grid, options, Path(scratch))
         report["rows"].update({f"{grid}.{key}": value for key, value in figures.items()})
         report["runs"] += runs
     report["cpu_ratio"] = report["rows"].get("deep.cpu_ratio")
@@ -156,7 +159,7 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = (*GRIDS, "auc")
+    names = (*GRIDS, *AUC_GRIDS)
     parser.add_argument("--grid", choices=names, nargs="+", default=["deep"], help="what to measure")
     parser.add_argument("--all", dest="grid", action="store_const", const=list(names), help="measure everything")
     parser.add_argument("--repeats", type=int, default=1, help="repetitions of each speed grid")
@@ -205,8 +208,9 @@ def grid_settings(grid: Grid, options: argparse.Namespace) -> Tune:
     )
 
 
-def auc_settings(side: str, options: argparse.Namespace) -> Tune:
-    """Return the recipe of the real patches; plain has epochs of its own and draws its trials."""
+def auc_settings(grid: str, options: argparse.Namespace) -> Tune:
+    """Return the recipe of the real patches; plain has epochs of its own, draws its trials and, in `auc`, its head."""
+    side = options.side
     recipe = load_recipe(RECIPES / "tuning/breast_dce_patches.toml", Tune)
     if recipe.space.strength:
         raise SystemExit("plain Keras Tuner shares one stream between trials: space.strength cannot be searched here")
@@ -217,6 +221,8 @@ def auc_settings(side: str, options: argparse.Namespace) -> Tune:
         "optimizer": recipe.optimizer.model_copy(update={"epochs": epochs}),
         "search": recipe.search.model_copy(update={"trials": trials, **oracle}),
     }
+    if side == "plain" and grid == "auc":
+        parts["network"] = recipe.network.model_copy(update={"head": "random"})
     return recipe.model_copy(update={**parts, "seed": options.seed})
 
 
@@ -344,13 +350,14 @@ def run_side(options: argparse.Namespace, imports_s: float) -> None:
     """Run one side of one grid and write what the clock saw."""
     grid, records = options.grid[0], Path(options.records)
     data = Data(records, read_manifest(records))
-    settings = auc_settings(options.side, options) if grid == "auc" else grid_settings(GRIDS[grid], options)
+    searched = grid in AUC_GRIDS
+    settings = auc_settings(grid, options) if searched else grid_settings(GRIDS[grid], options)
     samples = [data.samples((split,)) for split in ("train", "validation")]
     clock = Clock(Path(options.result), {"imports_s": imports_s, "samples": samples, "plan": None})
     with tempfile.TemporaryDirectory(dir=Path(options.result).parent) as name:  # goes with it if this is killed
         scratch = Path(name)
         if options.side == "plain":
-            (search_auc_plainly if grid == "auc" else search_plainly)(settings, data, scratch, clock)
+            (search_auc_plainly if searched else search_plainly)(settings, data, scratch, clock)
             return
         from bcdx.learning.search import search_winner  # plain need not import it
 
@@ -372,8 +379,8 @@ def search_plainly(settings: Tune, data: Data, scratch: Path, clock: Clock) -> N
 
 def search_auc_plainly(settings: Tune, data: Data, scratch: Path, clock: Clock) -> None:
     """Search the recipe's space at random with Keras Tuner, with the model as it starts in bcdx."""
-    if settings.network.weights == "random" or settings.network.head != "probe" or settings.test_views != 8:
-        raise SystemExit("plain's start knows pretrained weights, head = probe and test_views = 8 alone")
+    if settings.network.weights == "random" or settings.test_views != 8:
+        raise SystemExit("plain's start knows pretrained weights and test_views = 8 alone")
 
     def build(hp: Any) -> keras.Model:
         model = build_plainly(settings, data, hp)
@@ -413,12 +420,14 @@ def stock_optimizer(settings: Optimizer, steps_per_epoch: int) -> keras.optimize
 
 
 def start_plainly(model: keras.Model, settings: Tune, data: Data) -> None:
-    """Normalise the features and start the head at the probe, as bcdx does; the eight views are read once."""
-    body = keras.Model(model.inputs, model.get_layer(FEATURES).output)
-    views, labels = settings.test_views, data.table(("train",)).label
+    """Normalise the features and, if so set, start the head at the probe, as bcdx does; all views are read once."""
+    body, labels = keras.Model(model.inputs, model.get_layer(FEATURES).output), data.table(("train",)).label
+    views = settings.test_views if settings.network.head == "probe" else 1
     features = body.predict(all_views(data.plain_images(("train",), settings.stream.batch_size), views), verbose=0)
     mean, variance = measure_features(features[: len(labels)])
     set_normalisation(model.get_layer(FEATURE_NORM), mean, variance)
+    if views == 1:
+        return
     balanced = settings.optimizer.balance == "weights"
     normalised = normalise(features, mean, variance)
     probe = fit_probe(normalised, np.tile(labels, views), c=settings.network.probe_c, balanced=balanced)
@@ -626,8 +635,9 @@ def setup_s(run: Result) -> float:
 
 
 def growth_mb(run: Result) -> float:
-    """Return by how much memory grows from trial to trial, leaving out those that bring a new depth."""
-    return statistics.fmean(trial["rss_mb"] - before["rss_mb"] for before, trial in further_trials(run))
+    """Return by how much memory grows from trial to trial, those that bring a new depth included."""
+    first, last = run["trials"][0], run["trials"][-1]
+    return float((last["rss_mb"] - first["rss_mb"]) / (len(run["trials"]) - 1))
 
 
 def curve(run: Result) -> list[tuple[float, float]]:
