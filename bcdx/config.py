@@ -214,6 +214,16 @@ class Network(Settings):
     )
     probe_c: float = Field(0.01, gt=0.0, description="Inverse strength of that regression's L2 penalty.")
 
+    @property
+    def frozen(self) -> str:
+        """Block end up to which everything is frozen, or `none`."""
+        return self.depth.partition("/")[0]
+
+    @property
+    def pooled(self) -> tuple[str, ...]:
+        """Block ends whose features are pooled, in network order; behind the last one nothing is built."""
+        return tuple(self.depth.partition("/")[2].split("+"))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_block_names(self.depth)

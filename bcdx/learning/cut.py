@@ -16,13 +16,12 @@ def boundary_names(network: Network) -> tuple[str, ...]:
     The map of the frozen block end, unless it is the last that is read; then the pooled vectors of all blocks up to it.
     Empty where nothing is frozen.
     """
-    depth, pools = network.depth.split("/")
-    blocks = pools.split("+")
-    if depth == "none":
+    frozen = network.frozen
+    if frozen == "none":
         return ()
-    before = [block for block in blocks if DEPTHS.index(block) <= DEPTHS.index(depth)]
+    before = [block for block in network.pooled if DEPTHS.index(block) <= DEPTHS.index(frozen)]
     vectors = vector_names(before, network.pooling)
-    return vectors if depth == blocks[-1] else (depth, *vectors)
+    return vectors if frozen == network.pooled[-1] else (frozen, *vectors)
 
 
 def vector_names(blocks: Sequence[str], pooling: str) -> tuple[str, ...]:

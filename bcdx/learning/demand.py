@@ -25,6 +25,8 @@ class Demand:
         test_views: Views of a validation image.
         batch_size: Images per step.
         vectors: Pooled vectors of a block: 2 where both average and maximum are pooled.
+        kept_views: Views of a training image in all, where trials differ in epochs or augmentation; None: as many as
+            one trial looks at.
     """
 
     depth: str
@@ -37,6 +39,7 @@ class Demand:
     test_views: int
     batch_size: int
     vectors: int = 1
+    kept_views: int | None = None
 
     @property
     def frozen(self) -> str:
@@ -56,7 +59,7 @@ class Demand:
     @property
     def training_views(self) -> int:
         """Views of a training image that are looked at."""
-        return min(self.views, self.epochs)
+        return min(self.views, self.epochs) if self.kept_views is None else self.kept_views
 
     @property
     def images(self) -> int:

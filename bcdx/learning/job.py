@@ -33,8 +33,7 @@ from bcdx.learning.monitoring import show_images
 from bcdx.learning.network import freeze
 from bcdx.learning.prediction import predict
 from bcdx.learning.reuse import open_learner
-from bcdx.learning.trainee import Trainee
-from bcdx.learning.training import Plan, load_best, train
+from bcdx.learning.training import Plan, score_best, train
 from bcdx.learning.trial import Selected, show_augmentation, varied
 from bcdx.learning.watched import Journal
 from bcdx.learning.workers import SearchLeftError, is_worker, wait_for_chief
@@ -70,7 +69,7 @@ def carry_out(verb: str, settings: Fit, select: Select) -> Outcome:
     """
     folder, helps = runs.run_folder(settings), verb == "tune" and is_worker()
     if helps:
-        wait_for_chief(lambda: not settings.overwrite and has_ended(folder))
+        wait_for_chief(lambda: has_ended(folder))
     data = open_data(settings)
     training = data.table(("train", "validation"))
     check_flips(settings.augment, training.label, training.laterality, data.manifest.classes)
@@ -118,15 +117,17 @@ def _record_selection(run: runs.Run, selected: Selected, folder: Path) -> runs.R
 def _finish(run: runs.Run, selected: Selected, data: Data, folder: Path) -> Outcome:
     fit, state = selected.fit, selected.state
     learner = selected.learner or open_learner(fit, data, ("train",), folder)
-    trainee = load_best(fit, learner, selected.progress)
-    write_json(folder / runs.CALIBRATION, _calibrate(trainee, run))
+    trainee, scores = score_best(fit, learner, selected.progress, "validation")
+    write_json(folder / runs.CALIBRATION, _calibrate(check_scores(scores, "validation"), run, fit, data))
     if fit.refit == "train+validation":
         logger.info("refitting on train + validation for %d epochs", state.best_epoch)
+        if fit.network.weights == "random":
+            learner.store.forget()  # its BatchNorm will be set on both splits: nothing kept applies
         splits = ("train", "validation")
         learner = open_learner(fit, data, splits, folder, epochs=state.best_epoch, store=learner.store)
         trainee, _ = train(Plan(fit, epochs=state.best_epoch), learner, folder / "refit")
     model = trainee.joined
-    freeze(model, fit.network.depth.partition("/")[0])
+    freeze(model, fit.network.frozen)
     save_model(model, folder / runs.MODEL)
     metrics = _test_once(model, run, fit, data, folder)
     write_json(folder / runs.METRICS, metrics)
@@ -219,16 +220,14 @@ def write_predictions(path: Path, probabilities: Probabilities, table: Table, ru
     write_bytes(path, text.getvalue().encode())
 
 
-def _calibrate(trainee: Trainee, run: runs.Run) -> dict[str, Any]:
-    fit = trainee.fit
-    scores = check_scores(trainee.predict("validation"), "validation")
+def _calibrate(scores: Probabilities, run: runs.Run, fit: Fit, data: Data) -> dict[str, Any]:
     top = fit.objective.top_slices
     return {
         "chosen_on": "validation, before the refit",
         "rule": "Youden",
         "top_slices": top,
         "test_views": fit.test_views,
-        "thresholds": choose_thresholds(make_cases(scores, trainee.data.table(("validation",)), run, top_slices=top)),
+        "thresholds": choose_thresholds(make_cases(scores, data.table(("validation",)), run, top_slices=top)),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from bcdx.config import BLOCK_ENDS, Fit, Network
+from bcdx.config import BLOCK_ENDS, Fit
 from bcdx.learning.cut import boundary_names, split_model
 from bcdx.learning.data import Data
 from bcdx.learning.network import attach_head, build_body, freeze
@@ -25,7 +25,7 @@ from bcdx.learning.optimizer import Slots, make_optimizer, scale_loss, set_peak
 from bcdx.learning.precision import JIT_COMPILE, resolve_policy
 from bcdx.learning.prefix import Catalogue, Keeping, Prefix
 from bcdx.learning.snapshot import Recent, Snapshot, put_back, reset, take_start, take_weights
-from bcdx.learning.start import Start, find_start
+from bcdx.learning.start import Start, find_start, probe_views
 from bcdx.learning.statistics import set_batchnorm
 from bcdx.learning.store import Store
 from bcdx.learning.trainee import Trainee
@@ -85,8 +85,9 @@ class Learner:
         self._networks = {depth: fit.network.model_copy(update={"depth": depth}) for depth in depths}
         self._compiled: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
         self._slots = Slots()
-        self._starts: dict[str, Start] = {}
+        self._starts: dict[tuple[Any, ...], Start] = {}
         self._dirty = False
+        self._earlier_pass_seconds = 0.0
         self.step_seconds: dict[str, list[float]] = {}
 
     def prepare(self, fit: Fit) -> Trainee:
@@ -95,8 +96,9 @@ class Learner:
         compiled = self._find_compiled(fit, reused=reused)
         freeze(self.body, "none")
         put_back(self.body, initial)  # its frozen part too, for earlier fits may have trained that
-        freeze(compiled.joined, "none" if reused else fit.network.depth.partition("/")[0])
+        freeze(compiled.joined, "none" if reused else fit.network.frozen)
         reset(compiled.model, compiled.start)
+        self._find_start(fit).set_head(compiled.joined)
         set_peak(compiled.model.optimizer, fit.optimizer.learning_rate)
         self._dirty = True
         prefix = self.prefix if reused else None
@@ -106,8 +108,19 @@ class Learner:
         """Train a depth from images from now on; return whether that is a change."""
         stopped = self._places.pop(depth, None) is not None
         if stopped:
-            self.__dict__.pop("prefix", None)  # the next one does without this depth's boundary
+            self._earlier_pass_seconds = self.pass_seconds
+            del self.prefix  # the next one does without this depth's boundary
         return stopped
+
+    @property
+    def pass_seconds(self) -> float:
+        """Time of all forward passes through frozen layers so far."""
+        return self._earlier_pass_seconds + self.prefix.pass_seconds
+
+    @property
+    def reused(self) -> list[str]:
+        """Depths that start from kept outputs."""
+        return [*self._places]
 
     @cached_property
     def body(self) -> keras.Model:
@@ -115,7 +128,7 @@ class Learner:
         forget_earlier_models()
         fit = self._fit
         whole = build_body(fit.network, input_shape=self.data.manifest.image_shape, policy=self._policy, seed=fit.seed)
-        last = max((network.depth.split("+")[-1].split("/")[-1] for network in self._networks.values()), key=_position)
+        last = max((network.pooled[-1] for network in self._networks.values()), key=BLOCK_ENDS.index)
         body = keras.Model(whole.inputs, whole.get_layer(last).output)
         if fit.network.weights == "random":
             set_batchnorm(body, self.data.plain_images(self.splits, fit.stream.batch_size))
@@ -152,6 +165,7 @@ class Learner:
         if not self._dirty:
             yield
             return
+        flags = [layer.trainable for layer in self.body.layers]
         freeze(self.body, "none")
         held = take_weights(self.body)
         put_back(self.body, self._initial)
@@ -159,6 +173,8 @@ class Learner:
             yield
         finally:
             put_back(self.body, held)
+            for layer, flag in zip(self.body.layers, flags, strict=True):  # a step not traced yet will read them
+                layer.trainable = flag
 
     def _find_compiled(self, fit: Fit, *, reused: bool) -> Compiled:
         key = (fit.network.depth, fit.network.dropout, fit.optimizer.weight_decay, reused)
@@ -172,8 +188,8 @@ class Learner:
     def _compile(self, fit: Fit, names: Sequence[str]) -> Compiled:
         network = fit.network
         joined = attach_head(self.body, network, classes=len(self.data.manifest.classes), seed=fit.seed)
-        self._find_start(fit, network).apply(joined)
-        freeze(joined, "none" if names else network.depth.partition("/")[0])
+        self._find_start(fit).set_normalisation(joined)
+        freeze(joined, "none" if names else network.frozen)
         model = split_model(joined, names) if names else keras.Model(joined.inputs, joined.outputs[0])
         steps = self.data.steps(self.splits, fit.stream.batch_size)
         optimizer = make_optimizer(fit.optimizer, steps, slots=self._slots)
@@ -182,11 +198,11 @@ class Learner:
         start = {name: value for name, value in take_start(model).items() if name not in self._initial}
         return Compiled(model, joined, start, _inference(model))
 
-    def _find_start(self, fit: Fit, network: Network) -> Start:
-        pools = network.depth.partition("/")[2]
-        if pools not in self._starts:
-            self._starts[pools] = find_start(fit, network, self.data, self.splits, self.prefix)
-        return self._starts[pools]
+    def _find_start(self, fit: Fit) -> Start:
+        key = (fit.network.pooled, tuple(map(str, probe_views(fit))))
+        if key not in self._starts:
+            self._starts[key] = find_start(fit, self.data, self.splits, self.prefix)
+        return self._starts[key]
 
 
 def forget_earlier_models() -> None:
@@ -198,10 +214,6 @@ def forget_earlier_models() -> None:
     policy = keras.config.dtype_policy()
     keras.backend.clear_session()
     keras.config.set_dtype_policy(policy)
-
-
-def _position(block: str) -> int:
-    return BLOCK_ENDS.index(block)
 
 
 def _make_loss(data: Data) -> keras.losses.Loss:

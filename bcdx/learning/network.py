@@ -44,7 +44,7 @@ def build_model(
     """
     body = build_body(network, input_shape=input_shape, policy=policy, seed=seed)
     model = attach_head(body, network, classes=classes, seed=seed)
-    freeze(model, network.depth.split("/")[0])
+    freeze(model, network.frozen)
     return model
 
 
@@ -71,8 +71,7 @@ def build_body(network: Network, *, input_shape: tuple[int, int, int], policy: s
 
 def attach_head(body: keras.Model, network: Network, *, classes: int, seed: int) -> keras.Model:
     """Return a model that ends in a head of its own on the body's own layers: several may share one body."""
-    pools = network.depth.split("/")[1].split("+")
-    vectors = list(pool_blocks(body, pools, network.pooling).values())
+    vectors = list(pool_blocks(body, network.pooled, network.pooling).values())
     join = keras.layers.Concatenate if len(vectors) > 1 else keras.layers.Identity
     features = join(name=FEATURES, dtype="float32")(vectors if len(vectors) > 1 else vectors[0])
     normalised = keras.layers.Normalization(name=FEATURE_NORM, dtype="float32")(features)

@@ -12,12 +12,15 @@ from bcdx.config import Optimizer
 
 @dataclass
 class Slots:
-    """The optimizers' variables that belong to weights: (id of a weight, name of its slot) -> variable.
+    """The optimizers' variables that belong to weights.
 
     No mapping of its own, for Keras would take a copy of that.
+
+    Attributes:
+        variables: (id of a weight, name of its slot) -> the weight, so that no other gets its id, and the slot.
     """
 
-    variables: dict[tuple[int, str], Any] = field(default_factory=dict)
+    variables: dict[tuple[int, str], tuple[Any, Any]] = field(default_factory=dict)
 
 
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -49,10 +52,11 @@ class SharingAdamW(keras.optimizers.AdamW):
         """Return the slot of a weight, made at its first use."""
         key, known = (id(reference_variable), name or ""), self._slots.variables
         if key in known:
-            self._track_variable(known[key])
+            self._track_variable(known[key][1])
         else:
-            known[key] = super().add_variable_from_reference(reference_variable, name, initializer)
-        return known[key]
+            slot = super().add_variable_from_reference(reference_variable, name, initializer)
+            known[key] = (reference_variable, slot)
+        return known[key][1]
 
 
 def make_optimizer(settings: Optimizer, steps_per_epoch: int, *, slots: Slots | None = None) -> Any:

@@ -37,6 +37,8 @@ from bcdx.learning.store import Store
 
 logger = logging.getLogger(__name__)
 
+PIXELS = 1
+"""Raised whenever the code that leads from a record to the network's input gives other pixels than before."""
 ATTEMPTS = 3
 """To have outputs in the store at one time: a disk may lose what was written to it, other processes may push it out."""
 
@@ -97,7 +99,7 @@ class Catalogue:
     @classmethod
     def of(cls, networks: Sequence[Network], reused: Sequence[Network]) -> Catalogue:
         """Return the catalogue of these settings, of which some are reused at their depth."""
-        pools = {block for one in networks for block in one.depth.split("/")[1].split("+")}
+        pools = {block for one in networks for block in one.pooled}
         vectors = vector_names(sorted(pools, key=BLOCK_ENDS.index), networks[0].pooling)
         return cls(_ordered({name for one in reused for name in boundary_names(one)}), vectors)
 
@@ -146,10 +148,19 @@ class Prefix:
 
     def read_features(self, split: str, views: Sequence[View], names: Sequence[str]) -> list[Arrays]:
         """Return pooled vectors of the initial body, view by view, behind the boundaries too."""
-        also = self._catalogue.boundaries if PLAIN.facts() in [view.facts() for view in views[:1]] else ()
+        trained = any(view.kind == "augmented" for view in views) or len(views) == 1  # not those that scoring turns
+        also = self._catalogue.boundaries if trained else ()
         return self._read(split, views, names, (*self._catalogue.vectors, *also))
 
     def _read(self, split: str, views: Sequence[View], names: Sequence[str], also: Sequence[str]) -> list[Arrays]:
+        try:
+            return self._find_all(split, views, names, also)
+        except StoreFullError:
+            if set(also) <= set(names):
+                raise
+            return self._find_all(split, views, names, ())  # what others will ask for has no room: they will see
+
+    def _find_all(self, split: str, views: Sequence[View], names: Sequence[str], also: Sequence[str]) -> list[Arrays]:
         for _ in range(ATTEMPTS):
             found = [self._find(split, view, names) for view in views]
             missing = [view for view, arrays in zip(views, found, strict=True) if arrays is None]
@@ -207,7 +218,7 @@ class Prefix:
             "input": [*self._body.inputs[0].shape[1:], network.image_size, *network.input_range],
             "dtype": str(self._tensors[name].dtype),
             "samples": self._samples[split],
-            "tensorflow": tf.__version__,
+            "versions": [PIXELS, tf.__version__, keras.__version__],
             **view.facts(),
         }
 

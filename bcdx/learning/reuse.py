@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -25,6 +25,8 @@ from bcdx.learning.store import Store
 logger = logging.getLogger(__name__)
 
 REUSE, STORE = "reuse.json", ".prefix"
+VECTOR_BYTES = 2**30
+"""On top of `reuse.memory_gib`, for pooled vectors: every fit takes its start from them."""
 
 
 class Planned:
@@ -87,13 +89,16 @@ def open_learner(
 def open_search_learner(settings: Tune, data: Data, folder: Path) -> Learner:
     """Return a learner for all trials of a search, on the training split."""
     depths = settings.space.depth or (settings.network.depth,)
-    search, epochs = settings.search, settings.optimizer.epochs
+    search, epochs, whole = settings.search, settings.optimizer.epochs, settings.optimizer.epochs
     if search.oracle == "asha":
         rungs = rung_epochs(epochs, factor=search.factor, least=search.min_epochs)
         parts = zip([0, *rungs], rungs, strict=False)  # one trial in `factor` goes on at each
         epochs = round(sum((end - begin) / search.factor**number for number, (begin, end) in enumerate(parts)))
     trials = search.trials / len(depths)
     demands = [demand_of(settings, data, ("train",), depth=one, trials=trials, epochs=epochs) for one in depths]
+    views = min(settings.stream.views, whole)
+    kept = 1 + (views - 1) * max(1, len(settings.space.strength))  # the plain view looks alike at every strength
+    demands = [replace(demand, kept_views=kept) for demand in demands]
     return _open(settings, data, ("train",), demands, folder)
 
 
@@ -125,12 +130,18 @@ def report_reuse(learner: Learner, folder: Path) -> None:
         logger.info("%s: a step took %.0f ms; planned: %.0f", depth, 1e3 * seconds, 1e3 * planned.step_seconds[depth])
     logger.info(
         "forward passes took %.1f s; planned: %.1f. Kept in memory %.0f MiB, on disk %.0f MiB",
-        learner.prefix.pass_seconds,
+        learner.pass_seconds,
         plan.pass_seconds,
         memory / 2**20,
         disk / 2**20,
     )
-    measured = {"step_seconds": steps, "pass_seconds": learner.prefix.pass_seconds, "memory": memory, "disk": disk}
+    measured = {
+        "reused": learner.reused,
+        "step_seconds": steps,
+        "pass_seconds": learner.pass_seconds,
+        "memory": memory,
+        "disk": disk,
+    }
     write_json(folder / REUSE, {**asdict(plan), "step_seconds": planned.step_seconds, "measured": measured})
 
 
@@ -144,7 +155,8 @@ def _open(
 ) -> Learner:
     home = _store_folder(fit, folder)
     if store is None:
-        store = Store(home, memory_bytes=_gib(fit.reuse.memory_gib), disk_bytes=_gib(fit.reuse.disk_gib))
+        memory_bytes = _gib(fit.reuse.memory_gib) + VECTOR_BYTES
+        store = Store(home, memory_bytes=memory_bytes, disk_bytes=_gib(fit.reuse.disk_gib))
     depths = [demand.depth for demand in demands]
     return Learner(fit, data, splits, depths=depths, choose=Planned(fit, demands, home), store=store)
 

@@ -48,8 +48,10 @@ def search_winner(settings: Tune, data: Data, level: str, folder: Path) -> Selec
     def run_trial(fit: Tune, epochs: int, progress: Path, name: str) -> State:
         return train_trial(fit, learner, level, (progress, logs / f"trial-{name}"), epochs)
 
-    selected = run_search(settings, run_trial, folder / "trials")
-    report_reuse(learner, folder)
+    try:
+        selected = run_search(settings, run_trial, folder / "trials")
+    finally:
+        report_reuse(learner, folder)
     return replace(selected, learner=learner)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -65,9 +66,16 @@ def put_back(model: keras.Model, snapshot: Snapshot) -> None:
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot beside its place, then rename it; it is not compressed, for weights hardly are."""
-    partial = path.with_name(f".{path.stem}.partial.npz")
-    np.savez(partial, allow_pickle=False, **snapshot)
-    partial.replace(path)
+    partial = path.with_name(f".{path.stem}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **snapshot)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read_snapshot(path: Path) -> Snapshot:

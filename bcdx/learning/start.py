@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.config import Fit, Network
+from bcdx.config import Fit
 from bcdx.learning.cut import vector_names
 from bcdx.learning.data import Data
 from bcdx.learning.network import FEATURE_NORM, HEAD
@@ -37,17 +37,21 @@ class Start:
     kernel: Features | None = None
     bias: Features | None = None
 
-    def apply(self, model: keras.Model) -> None:
-        """Give the model this start, before it is compiled: its graph takes the statistics in as constants."""
+    def set_normalisation(self, model: keras.Model) -> None:
+        """Give the model these statistics, before it is compiled: its graph takes them in as constants."""
         set_normalisation(model.get_layer(FEATURE_NORM), self.mean, self.variance)
+
+    def set_head(self, model: keras.Model) -> None:
+        """Give the head its first weights, where they are not those that it has been drawn with."""
         head = model.get_layer(HEAD)
         kernel, bias = head.get_weights()
         head.set_weights([kernel if self.kernel is None else self.kernel, bias if self.bias is None else self.bias])
 
 
-def find_start(fit: Fit, network: Network, data: Data, splits: Sequence[str], prefix: Prefix) -> Start:
-    """Return the start of a head on these pooled blocks, from the initial features of the training samples."""
-    names = vector_names(network.depth.partition("/")[2].split("+"), network.pooling)
+def find_start(fit: Fit, data: Data, splits: Sequence[str], prefix: Prefix) -> Start:
+    """Return the start of a fit's head, from the initial features of the training samples."""
+    network = fit.network
+    names = vector_names(network.pooled, network.pooling)
 
     def read(views: Sequence[View]) -> Features:
         parts = zip(*(prefix.read_features(split, views, names) for split in splits), strict=True)
@@ -67,7 +71,9 @@ def find_start(fit: Fit, network: Network, data: Data, splits: Sequence[str], pr
 
 
 def probe_views(fit: Fit) -> list[View]:
-    """Return the views that the probe learns from: those that testing averages, else all training views."""
+    """Return the views that a probe learns from: those that testing averages, else all of training; none: no probe."""
+    if fit.network.head != "probe":
+        return []
     if fit.test_views == 8:
         return [View("turned", number) for number in range(fit.test_views)]
     return [View("augmented", number, fit.seed, fit.augment) for number in range(fit.stream.views)]

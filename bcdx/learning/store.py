@@ -90,6 +90,12 @@ class Store:
         with _held(self.folder and self.folder / f".{entry_key({'lock': name})}.lock"):
             yield
 
+    def forget(self) -> None:
+        """Drop what is held in memory; arrays in use stay good."""
+        for key in self._memory:
+            self._booked.pop(key, None)
+        self._memory.clear()
+
     def used_bytes(self) -> tuple[int, int]:
         """Return the bytes taken in memory and, by all processes, on disk; what is being written counts in full."""
         return sum(self._booked.values()), sum(_size(path) for path in self._folders(rf"{HASH}|{PARTIAL}"))
@@ -121,7 +127,7 @@ class Store:
 
     def _make_stage(self, folder: Path, stack: ExitStack) -> Path:
         """Return a folder for entries being written, locked, and gone when `stack` unwinds."""
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # maps of early blocks look like their images
         for left in self._folders(PARTIAL):  # by a killed process, unless its lock is held
             with suppress(OSError, NotImplementedError):
                 FileLock(left / "lock").acquire(timeout=0).lock.release()

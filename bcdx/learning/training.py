@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bcdx.config import Fit
 from bcdx.errors import StoreFullError
@@ -20,6 +23,7 @@ from bcdx.learning.trainee import Trainee
 logger = logging.getLogger(__name__)
 
 Score = Callable[[Trainee], float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,18 @@ def train(plan: Plan, learner: Learner, folder: Path, callbacks: Sequence[Any] =
         The trainee with its best weights (the last ones where there is no score), and the fit's state.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    return _from_images_if_full(learner, plan.fit, lambda: _train(plan, learner, folder, callbacks))
+
+
+def _from_images_if_full(learner: Learner, fit: Fit, act: Callable[[], T]) -> T:
+    """Do something with a fit's trainee, from images where what its frozen part gives has no room."""
     try:
-        return _train(plan, learner, folder, callbacks)
+        return act()
     except StoreFullError as error:
-        if not learner.stop_reusing(plan.fit.network.depth):
+        if not learner.stop_reusing(fit.network.depth):
             raise
-        logger.warning("%s; %s is trained from images instead", error, plan.fit.network.depth)
-        return _train(plan, learner, folder, callbacks)
+        logger.warning("%s; %s goes on from images instead", error, fit.network.depth)
+        return act()
 
 
 def _train(plan: Plan, learner: Learner, folder: Path, callbacks: Sequence[Any]) -> tuple[Trainee, State]:
@@ -67,6 +76,16 @@ def load_best(fit: Fit, learner: Learner, folder: Path) -> Trainee:
     trainee = learner.prepare(fit)
     put_back(trainee.model, weights_of(read_snapshot(folder / read_state(folder).best_weights)))
     return trainee
+
+
+def score_best(fit: Fit, learner: Learner, folder: Path, split: str) -> tuple[Trainee, NDArray[np.float64]]:
+    """Return the same and its class probabilities for a split's samples."""
+
+    def score() -> tuple[Trainee, NDArray[np.float64]]:
+        trainee = load_best(fit, learner, folder)
+        return trainee, trainee.predict(split)
+
+    return _from_images_if_full(learner, fit, score)
 
 
 def class_weights(counts: Sequence[int]) -> dict[int, float]:

@@ -8,7 +8,7 @@ All run the same command on the same run folder (a shared file system) and diffe
     KERASTUNER_TUNER_ID=worker1 python -m bcdx.tune recipe.toml
 
 They may start in any order. A worker leaves with status 0 when the search is over. A killed one leaves its trial under
-way, and the chief waits for it: started again under its old id, it goes on with that trial from its last whole epoch. A
+way, and the chief waits for it: started again under its old id, it goes on with that trial from what it saved last. A
 killed chief is started again likewise: it plays its journal and knows what it knew, while the workers wait for it.
 Precision `auto` must come to the same on all machines; where it does not, name one in the recipe.
 """

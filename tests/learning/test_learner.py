@@ -187,6 +187,32 @@ def test_pass_in_the_middle_of_a_fit_sees_initial_weights_and_leaves_the_trained
         np.testing.assert_array_equal(one, other)
 
 
+def test_pass_leaves_what_is_frozen_as_it_was(plain: Learner) -> None:
+    """A step that is not traced yet reads those marks: here between a fit's preparation and its first step."""
+    trainee = plain.prepare(fit_at(THREE[1]))
+    trained = [variable.path for variable in trainee.model.trainable_variables]
+    plain.prefix.read_features("train", [View("turned", 3)], vector_names(["mixed1"], "both"))
+    assert trained == [variable.path for variable in trainee.model.trainable_variables]
+    assert not [path for path in trained if path.startswith("conv2d/")]
+
+
+def test_probe_is_that_of_the_fits_own_augmentation(data: Data) -> None:
+    """Whichever strength comes first: each fit's head starts where it would start alone."""
+    network = Network(depth="mixed0/mixed0", head="probe")
+    weak, strong = (
+        fit_at(augment=Augment(strength=strength)).model_copy(update={"network": network}) for strength in (0.1, 1.0)
+    )
+    together, alone = learner_for(weak, data), learner_for(strong, data)
+    heads = [head_weights(together, fit) for fit in (weak, strong, weak)]
+    np.testing.assert_array_equal(heads[0], heads[2])
+    np.testing.assert_array_equal(head_weights(alone, strong), heads[1])
+    assert np.abs(heads[0] - heads[1]).max() > 1e-4
+
+
+def head_weights(learner: Learner, fit: Fit) -> np.ndarray:
+    return learner.prepare(fit).joined.get_layer("head").get_weights()[0].copy()
+
+
 def learner_features(learner: Learner, views: list[View], names: tuple[str, ...]) -> np.ndarray:
     return np.concatenate([*learner.prefix.read_features("train", views, names)[0].values()], axis=1)
 
@@ -224,7 +250,19 @@ def test_fit_without_room_for_its_boundary_trains_from_images(
         trainee, state = train(Plan(fit, epochs=3), learner, tmp_path / "b")
     np.testing.assert_allclose(expected, [epoch["loss"] for epoch in state.history], rtol=0.0, atol=1e-6)
     assert trainee.prefix is None
-    assert any("trained from images instead" in message for message in caplog.messages)
+    assert any("goes on from images instead" in message for message in caplog.messages)
+
+
+def test_depth_without_room_does_not_keep_another_from_its_own(data: Data, tmp_path: Path) -> None:
+    """One pass would give both boundaries; where the large one has no room, the small one is kept alone."""
+    large, small = "mixed0/mixed0+mixed1", "mixed1/mixed1"
+    store = Store(None, memory_bytes=700 * 1024, disk_bytes=0)
+    places = dict.fromkeys((large, small), "memory")
+    learner = Learner(fit_at(), data, SPLIT, depths=[large, small], choose=lambda _: places, store=store)  # type: ignore[arg-type,return-value]
+    trainee, _ = train(Plan(fit_at(small), epochs=2), learner, tmp_path / "small")
+    assert trainee.prefix is not None
+    trainee, _ = train(Plan(fit_at(large), epochs=1), learner, tmp_path / "large")
+    assert trainee.prefix is None
 
 
 def test_learner_lets_go_of_the_network_used_longest_ago(data: Data) -> None:
