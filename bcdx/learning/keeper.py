@@ -59,7 +59,9 @@ def open_record(folder: Path, values: dict[str, Any]) -> Record:
     record = read_record(folder)
     if record.values == values:
         return replace(record, failure="", fatal=False) if record.fatal else record
-    shutil.rmtree(folder / "progress", ignore_errors=True)
+    if (folder / "progress").exists():
+        logger.warning("%s holds a trial of other values; that is dropped, and this one starts anew", folder)
+        shutil.rmtree(folder / "progress", ignore_errors=True)
     record = Record(dict(values))
     write_record(folder, record)
     return record

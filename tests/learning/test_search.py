@@ -216,15 +216,16 @@ def test_error_that_all_trials_would_meet_stops_the_search(tmp_path: Path, searc
 
 
 def test_progress_of_other_values_is_not_taken_for_a_trials_own(
-    tmp_path: Path, search: Callable[..., Selected]
+    tmp_path: Path, search: Callable[..., Selected], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another version of Keras Tuner may draw other numbers: what lies there is then dropped."""
+    """Another version of Keras Tuner may draw other numbers: what lies there is then dropped, with a warning."""
     search(SEARCHES["random"], tmp_path, Bench())
     record = tmp_path / "trials" / "trial_3" / "record.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "values": {"depth": "none/mixed9"}}))
     bench = Bench()
     search(SEARCHES["random"], tmp_path, bench)
     assert ["3"] == list(bench.trained)
+    assert 1 == len([message for message in caplog.messages if "trial_3 holds a trial of other values" in message])
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
