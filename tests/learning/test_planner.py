@@ -160,7 +160,7 @@ def test_description_has_a_line_per_depth_and_one_of_all(costs: Costs) -> None:
 
 def test_views_that_only_some_trials_look_at_are_counted(costs: Costs) -> None:
     """Halving trains most trials briefly, the best one through all views; strengths of augmentation differ in all."""
-    usual, more = (plan([demand(epochs=3, views=8, kept_views=views)], costs) for views in (None, 15))
+    usual, more = (plan([demand(epochs=3, views=8, kept_views=views)], costs, keep="disk") for views in (None, 15))
     images = [3 * 1000 + 200, 15 * 1000 + 200]
     assert images[0] * more.nbytes == images[1] * usual.nbytes
     assert more.pass_seconds > 4 * usual.pass_seconds
