@@ -190,7 +190,7 @@ def kill_while_preparing(process: subprocess.Popen[str], place: Path) -> None:
 
 def resumed(recipe: Path, place: Path) -> bool:
     """Run the command again; return whether it read what the killed run had prepared, and prepared none of it anew."""
-    whole = [path.with_suffix(".raw") for path in place.glob(".out.staging-*/*.json")]  # the kill may have cut one short
+    whole = [path.with_suffix(".raw") for path in place.glob(".out.staging-*/*.json")]  # the last may be cut short
     kept = {path.name: path.stat().st_ino for path in whole}
     again = start(recipe, place / "out")
     seen: dict[str, int] = {}
