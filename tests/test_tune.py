@@ -108,12 +108,12 @@ def test_terminal_gives_patients_first_and_says_research_use(finished_run: Path,
 
 @pytest.mark.slow
 def test_killed_job_ends_like_one_that_was_not(finished_run: Path, collection: Path) -> None:
-    """SIGKILL in the second trial; the same command then gives the same winner and, byte for byte, the same scores."""
+    """SIGKILL in the first trial; the same command then gives the same winner and, byte for byte, the same scores."""
     killed = collection / "killed"
     command = [sys.executable, "-m", "bcdx.tune", str(collection / "search.toml"), "--out", str(killed)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for_file(killed / "trials" / "trial_1" / "progress" / "progress.json", process)
+        _wait_for_file(killed / "trials" / "trial_0" / "progress" / "progress.json", process)  # after its first epoch
     finally:
         process.kill()
         process.wait()
