@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from bcdx._files import write_json
 from bcdx.errors import StoreFullError
 
+Place = Literal["memory", "disk"]
+"""Where an array is kept."""
+
 FORMAT = 1
 DATA, ENTRY = "data.bin", "entry.json"
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -51,7 +54,7 @@ class Spec:
     facts: Mapping[str, Any]
     shape: tuple[int, ...]
     dtype: str
-    place: Literal["memory", "disk"]
+    place: Place
 
     @property
     def key(self) -> str:

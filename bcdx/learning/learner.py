@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,6 +20,7 @@ import tensorflow as tf
 from bcdx.config import BLOCK_ENDS, Fit
 from bcdx.learning.cut import boundary_names, split_model
 from bcdx.learning.data import Data
+from bcdx.learning.entries import Place
 from bcdx.learning.network import attach_head, build_body, freeze
 from bcdx.learning.optimizer import Slots, make_optimizer, scale_loss, set_peak
 from bcdx.learning.precision import JIT_COMPILE, resolve_policy
@@ -33,7 +34,6 @@ from bcdx.learning.trainee import Trainee
 COMPILED = 8
 """Networks kept compiled at most; the one used longest ago goes first."""
 
-Place = Literal["memory", "disk"]
 Places = Mapping[str, Place]
 """Depth setting -> where what its frozen part gives is kept; a depth that is missing is trained from images."""
 

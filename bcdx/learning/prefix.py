@@ -31,7 +31,7 @@ from bcdx.errors import StoreFullError
 from bcdx.learning.augment import dihedral_view
 from bcdx.learning.cut import boundary_names, vector_names
 from bcdx.learning.data import Data
-from bcdx.learning.entries import Spec, entry_key
+from bcdx.learning.entries import Place, Spec, entry_key
 from bcdx.learning.network import pool_blocks
 from bcdx.learning.store import Store
 
@@ -116,7 +116,7 @@ class Keeping:
     """
 
     store: Store
-    places: Mapping[str, Literal["memory", "disk"]]
+    places: Mapping[str, Place]
     batch_size: int
     as_built: Callable[[], AbstractContextManager[None]] = nullcontext
 

@@ -127,7 +127,7 @@ class Store:
 
     def _make_stage(self, folder: Path, stack: ExitStack) -> Path:
         """Return a folder for entries being written, locked, and gone when `stack` unwinds."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # maps of early blocks look like their images
+        _make_folder(folder)
         for left in self._folders(PARTIAL):  # by a killed process, unless its lock is held
             with suppress(OSError, NotImplementedError):
                 FileLock(left / "lock").acquire(timeout=0).lock.release()
@@ -217,6 +217,11 @@ class Store:
         return [path for path in self.folder.iterdir() if re.fullmatch(name, path.name)]
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder that its owner alone may read: maps of early blocks look like their images."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def _size(folder: Path) -> int:
     with suppress(OSError):  # just removed by another process
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -237,7 +242,7 @@ def _held(path: Path | None) -> Iterator[None]:
 def _acquire(path: Path) -> BaseFileLock | None:
     lock = FileLock(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         lock.acquire(timeout=0)
     except Timeout:
         logger.info("waiting for another process that works on the same")

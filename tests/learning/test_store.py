@@ -147,6 +147,14 @@ def test_store_gives_back_what_was_written(tmp_path: Path, place: Literal["memor
     assert (place == "disk") == isinstance(store.get(facts("a")), np.memmap)
 
 
+def test_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    """Whoever makes it first: a lock is taken before anything is written."""
+    store = open_store(tmp_path / "store")
+    with store.lock("a view"):
+        pass
+    assert 0o700 == (tmp_path / "store").stat().st_mode & 0o777
+
+
 def test_store_without_folder_keeps_all_in_memory(caplog: pytest.LogCaptureFixture) -> None:
     """And says so where the disk was asked for."""
     store = open_store(None)
