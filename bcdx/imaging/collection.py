@@ -20,7 +20,7 @@ from bcdx.imaging.identity import Pseudonyms
 from bcdx.imaging.labels import CONFLICT, UNUSED, LabelTable, read_labels
 from bcdx.imaging.phases import count_phases, group_phases
 from bcdx.imaging.plain import NO_PATIENT, read_plain_frames
-from bcdx.imaging.sample import Exclusion
+from bcdx.imaging.sample import Exclusion, Mark
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +35,13 @@ class Item:
         frames: All of one study.
         label: Index into the class names; -1 where unlabelled.
         slice_index: Rank of its position within its stack.
+        mark: What is known of its label; None where unlabelled.
     """
 
     frames: tuple[Frame, ...]
     label: int
     slice_index: int = 0
+    mark: Mark | None = None
 
     @property
     def key(self) -> str:

@@ -55,6 +55,11 @@ class Frame:
         series_number, instance_number: SeriesNumber and InstanceNumber, 0 if missing.
         scanner: Manufacturer, model and field strength in clear.
         site: Code of InstitutionName; "" if missing.
+        description: SeriesDescription, for the recipe's patterns alone; free text, never stored.
+        kind: What the series is, one of `config.Kind`, as description and ImageType say; "unknown" where they do not.
+        contrast: "pre", "post" or "unknown", of the description.
+        burned_in: BurnedInAnnotation says YES.
+        remarks: Fixed phrases on what is odd about it, such as geometry and description naming different breasts.
         is_plain: Not DICOM.
         patient_is_file: Its patient is nobody but the file itself.
     """
@@ -81,6 +86,11 @@ class Frame:
     instance_number: int = 0
     scanner: str = ""
     site: str = ""
+    description: str = field(default="", repr=False)
+    kind: str = "unknown"
+    contrast: str = "unknown"
+    burned_in: bool = False
+    remarks: tuple[str, ...] = ()
     is_plain: bool = False
     patient_is_file: bool = False
 

@@ -7,6 +7,29 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+Box = tuple[float, float, float, float]
+NO_BOX: Box = (-1.0, -1.0, -1.0, -1.0)
+ORIGINS = ("table", "folder", "lesion", "same breast", "other breast")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is known of one image's label.
+
+    Attributes:
+        label: Class name.
+        origin: Where it comes from, one of `ORIGINS`: a label table or folder; a lesion drawn on the slice; a slice
+            without lesion of a breast with one; a slice of the other breast, on which nobody has drawn.
+        lesion_mm2: Area that lesions cover; 0 where there are none, -1 where it is not known.
+        lesion_box: First row, first column, one past the last row and column of what they cover, in pixels of the
+            source image from 0; `NO_BOX` where there is none.
+    """
+
+    label: str
+    origin: str = "table"
+    lesion_mm2: float = -1.0
+    lesion_box: Box = NO_BOX
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -27,6 +50,10 @@ class Sample:
         spacing_mm: Row and column spacing of the stored image, mm; (0, 0) if unknown.
         source_pixels: Hex SHA-256 of each channel's pixels before normalisation; tells copies of one source image,
             which a study's percentiles make look different. Never published.
+        label_origin: One of `ORIGINS`; "" where unlabelled.
+        lesion_mm2: Area that lesions cover, mm2; 0: none, -1: not known.
+        lesion_box: Rows and columns that lesions cover, as in `Mark`, in pixels of the stored image.
+        likeness: 16 hexadecimal digits of the perceptual hash of the first channel; near images differ in few bits.
     """
 
     image: NDArray[np.uint16] = field(repr=False)
@@ -42,21 +69,29 @@ class Sample:
     slice_index: int = 0
     spacing_mm: tuple[float, float] = (0.0, 0.0)
     source_pixels: tuple[str, ...] = ()
+    label_origin: str = ""
+    lesion_mm2: float = -1.0
+    lesion_box: Box = NO_BOX
+    likeness: str = ""
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One file, frame or sample that does not take part.
+    """One file, frame or sample that does not take part, or does although something about it is odd.
 
     Attributes:
         key: Keyed hash of what was left out.
         reason: Free of identifiers: a fixed phrase and numbers only; safe in any output.
         path: Where it lies; for the terminal and the private index only, "" where it is not at hand.
+        images: Images it stands for: each phase of a sample counts, an unreadable file is one, a label row none.
+        flagged: It takes part all the same; `images` then does not count.
     """
 
     key: str
     reason: str
     path: str = ""
+    images: int = 1
+    flagged: bool = False
 
 
 @dataclass(frozen=True)

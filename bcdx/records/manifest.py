@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -63,7 +63,7 @@ class Manifest(_Facts):
         patient_is_file: Every plain image was taken for a patient of its own.
     """
 
-    format: int = 1
+    format: Literal[2] = 2
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
     positive: str

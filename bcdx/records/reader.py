@@ -15,15 +15,14 @@ from bcdx.errors import RecordsError
 from bcdx.records import schema
 from bcdx.records.manifest import Manifest
 
-TEXTS = ("sample", "patient", "study", "laterality", "plane", "scanner", "site")
-NUMBERS = ("label", "sample_seed", "slice_index")
+NUMBERS = ("label", "sample_seed", "slice_index", "lesion_mm2")
 
 
 @dataclass(frozen=True)
 class Table:
     """One row a sample, in stored order; every attribute has shape (samples,).
 
-    Texts are str arrays, numbers int64 arrays.
+    Texts are str arrays, numbers int64 arrays, `lesion_mm2` a float32 array (-1 where it is not known).
     """
 
     sample: NDArray[np.str_]
@@ -33,9 +32,11 @@ class Table:
     plane: NDArray[np.str_]
     scanner: NDArray[np.str_]
     site: NDArray[np.str_]
+    label_origin: NDArray[np.str_]
     label: NDArray[np.int64]
     sample_seed: NDArray[np.int64]
     slice_index: NDArray[np.int64]
+    lesion_mm2: NDArray[np.float32]
 
 
 def shard_paths(folder: Path, manifest: Manifest, splits: Sequence[str]) -> list[str]:
@@ -68,7 +69,7 @@ def read_table(folder: Path, manifest: Manifest, splits: Sequence[str]) -> Table
             f"{folder}: a shard of {', '.join(splits)} is damaged; shard again with --overwrite"
         ) from error
     columns: dict[str, Any] = {}
-    for name in TEXTS:
+    for name in schema.TEXTS:
         values = np.concatenate([batch[name] for batch in batches]) if batches else np.empty(0, object)
         columns[name] = np.array([value.decode() for value in values], dtype=np.str_)
     for name in NUMBERS:

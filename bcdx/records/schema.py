@@ -22,8 +22,13 @@ FEATURES = {
     "site": tf.io.FixedLenFeature([], tf.string),
     "slice_index": tf.io.FixedLenFeature([], tf.int64),
     "spacing_mm": tf.io.FixedLenFeature([2], tf.float32),
+    "label_origin": tf.io.FixedLenFeature([], tf.string),
+    "lesion_mm2": tf.io.FixedLenFeature([], tf.float32),
+    "lesion_box": tf.io.FixedLenFeature([4], tf.float32),
 }
-"""`image` is raw little-endian uint16, height x width x channels."""
+"""`image` is raw little-endian uint16, height x width x channels; `imaging.sample.Sample` says what the others are."""
+
+TEXTS = ("patient", "study", "sample", "laterality", "plane", "scanner", "site", "label_origin")
 
 
 def encode(entry: Entry, image: bytes, sample_seed: int) -> bytes:
@@ -35,8 +40,10 @@ def encode(entry: Entry, image: bytes, sample_seed: int) -> bytes:
         "sample_seed": sample_seed,
         "slice_index": entry.slice_index,
         "spacing_mm": list(entry.spacing_mm),
+        "lesion_mm2": entry.lesion_mm2,
+        "lesion_box": list(entry.lesion_box),
     }
-    for name in ("patient", "study", "sample", "laterality", "plane", "scanner", "site"):
+    for name in TEXTS:
         values[name] = getattr(entry, name).encode()
     features = tf.train.Features(feature={name: _feature(name, values[name]) for name in FEATURES})
     serialized: bytes = tf.train.Example(features=features).SerializeToString(deterministic=True)

@@ -51,6 +51,10 @@ class Entry:
     slice_index: int
     spacing_mm: tuple[float, float]
     source_pixels: tuple[str, ...]
+    label_origin: str
+    lesion_mm2: float
+    lesion_box: tuple[float, float, float, float]
+    likeness: str
     pixels: str
     file: str
     offset: int
@@ -62,7 +66,7 @@ class Entry:
         return 2 * int(np.prod(self.shape))
 
 
-TUPLES = ("spacing_mm", "source_pixels", "shape")
+TUPLES = ("spacing_mm", "source_pixels", "lesion_box", "shape")
 """Fields of an entry that JSON turns into lists."""
 
 

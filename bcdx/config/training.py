@@ -1,150 +1,19 @@
-"""Every setting of every verb, as frozen models that document and check themselves."""
+"""Settings of `fit` and `tune`: which network, how it is trained, what is searched."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
+
+from bcdx.config.base import Settings
 
 BLOCK_ENDS = tuple(f"mixed{index}" for index in range(11))
 DEPTHS = ("none", *BLOCK_ENDS)
 
-Paths = Annotated[tuple[str, ...], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Plane = Literal["sagittal", "axial", "coronal"]
-Laterality = Literal["L", "R"]
 Level = Literal["auto", "patient", "breast", "slice"]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, strict about names, silent about nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields holding a path: relative to the recipe in a recipe, to the shell in a flag."""
-
-
-class Phantom(Settings):
-    """The built-in collection of synthetic sagittal breast MR, written as real DICOM."""
-
-    patients: int = Field(96, ge=4, description="Patients; half of them have no lesion.")
-    slices_per_breast: int = Field(3, ge=1, description="Sagittal slices of each breast.")
-    size: int = Field(96, ge=75, description="Rows and columns of a slice, in pixels.")
-    seed: int = Field(2019, ge=0, description="Seed of all anatomy, lesions and noise.")
-
-
-class Labels(Settings):
-    """Where the class of each image comes from."""
-
-    file: str | None = Field(
-        None,
-        description="Label table, relative to `source`; unset: the nearest folder named like one of `classes`, or "
-        "the topmost folder where `classes` is unset.",
-    )
-    key: str | None = Field(
-        None,
-        description="Key column: path, SOPInstanceUID, SeriesInstanceUID or PatientID (with a "
-        "`laterality` or `Laterality` column if there is one); unset: the first of these that the table has.",
-    )
-    column: str = Field("label", description="Column that holds the label.")
-    patient: str | None = Field(
-        None, description="Column with a plain image's patient; unset: `PatientID` or `patient` if present."
-    )
-    pattern: str | None = Field(
-        None,
-        description="For tables that are not CSV: a regular expression matched against each line, whose "
-        "named groups are the columns; lines that do not match are passed over.",
-    )
-    rename: dict[str, str] = Field(
-        default_factory=dict, description="Label in the table -> class name; others stay as they are."
-    )
-
-
-class Select(Settings):
-    """Which images take part; an empty list accepts all."""
-
-    modality: tuple[str, ...] = Field((), description="DICOM Modality values to keep, such as MR.")
-    plane: tuple[Plane, ...] = Field((), description="Planes to keep.")
-    laterality: tuple[Laterality, ...] = Field((), description="Breasts to keep.")
-
-
-class Normalise(Settings):
-    """Map real units to the full range of uint16 by one pair of percentiles per unit."""
-
-    unit: Literal["auto", "study", "series", "image", "none"] = Field(
-        "auto",
-        description="What shares one pair of percentiles; auto: image for mammography (MG) and plain "
-        "images, study otherwise; none: the type's own range.",
-    )
-    low: float = Field(0.5, ge=0.0, lt=50.0, description="Percentile mapped to 0.")
-    high: float = Field(99.5, gt=50.0, le=100.0, description="Percentile mapped to 65535.")
-
-
-class Split(Settings):
-    """Shares of the patients; what remains is training."""
-
-    validation: Share = Field(0.16, description="Share of patients for validation.")
-    test: Share = Field(0.34, description="Share of patients for the test.")
-    salt: str = Field("bcdx", description="Changes who goes where; the same salt gives the same split.")
-
-    @model_validator(mode="after")
-    def _leave_no_overlap(self) -> Self:
-        if self.validation + self.test > 1.0 + 1e-9:
-            raise ValueError(f"validation + test must be at most 1, received {self.validation + self.test:g}")
-        return self
-
-
-class Dataset(Settings):
-    """DICOM files (or an image folder) and their labels, turned into TFRecord shards.
-
-    The defaults are the built-in phantom collection.
-    """
-
-    path_fields: ClassVar[tuple[str, ...]] = ("source", "out")
-
-    source: str = Field("phantom", description="Folder of images; `phantom`: the built-in collection.")
-    out: str | None = Field(None, description="Folder for the shards; unset: named after the recipe, beside it.")
-    classes: tuple[str, ...] = Field((), description="Class names in order; unset: the labels found, sorted.")
-    positive: str | None = Field(None, description="The class that is looked for; unset: the last one.")
-    patient: str | None = Field(
-        None,
-        description="Patient of a file that names none, as no plain image does: a regular expression over its "
-        "relative path, whose group `patient` (or first group, or whole match) is the patient; a group `pair` holds a "
-        "running number of which 2k-1 and 2k are one patient; or `file`: every file its own patient, marked in all "
-        "results.",
-    )
-    channels: Literal["grey", "phases"] = Field(
-        "grey", description="grey: one channel; phases: the dynamic phases of a position."
-    )
-    phases: int | None = Field(
-        None, ge=2, le=3, description="Phases per sample, first ones in time; unset: what most positions have."
-    )
-    size: int = Field(96, ge=1, le=4096, description="Side of the stored square, pixels; aspect ratio is kept.")
-    voi: bool = Field(False, description="Apply the file's own VOI LUT or window first.")
-    labels: Labels = Labels()
-    select: Select = Select()
-    normalise: Normalise = Normalise()
-    split: Split = Split()
-    merge_duplicates: bool = Field(
-        False, description="Treat patients that share identical pixels as one; else they are an error."
-    )
-    shard_bytes: int = Field(128 * 2**20, ge=2**10, description="Aim for the size of a shard, bytes.")
-    min_shards: int = Field(8, ge=1, description="Shards of a non-empty split at least.")
-    workers: int = Field(2, ge=1, description="Processes that read images.")
-    overwrite: bool = Field(False, description="Replace shards that are already there.")
-    phantom: Phantom = Phantom()
-
-    @model_validator(mode="after")
-    def _check_classes(self) -> Self:
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must differ from each other, received {list(self.classes)}")
-        if len(self.classes) == 1:
-            raise ValueError(f"at least two classes are needed, received {list(self.classes)}")
-        if self.positive is not None and self.classes and self.positive not in self.classes:
-            raise ValueError(f"positive must be one of {list(self.classes)}, received {self.positive!r}")
-        return self
 
 
 class Stream(Settings):
@@ -393,32 +262,3 @@ class Tune(Fit):
 
     space: Space = Space()
     search: Search = Search()
-
-
-class Evaluate(Settings):
-    """A trained run on held-out shards."""
-
-    run: str = Field(description="Run folder of `tune` or `fit`.")
-    records: str | None = Field(None, description="Folder of shards; unset: those of the run.")
-    out: str | None = Field(None, description="Folder for metrics.json; unset: RUN-on-RECORDS beside the run.")
-    split: Literal["train", "validation", "test"] = Field("test", description="Split to score.")
-    test_views: Literal[1, 8] | None = Field(None, description="Views averaged; unset: as the run was tested.")
-    batch_size: int = Field(32, ge=1, description="Samples per step.")
-    overwrite: bool = Field(False, description="Replace an earlier evaluation in the same folder.")
-
-
-class Diagnose(Settings):
-    """A trained run on new DICOM files or folders."""
-
-    run: str = Field(description="Run folder of `tune` or `fit`.")
-    paths: Paths = Field(description="DICOM files or folders, at least one.")
-    out: str = Field("diagnosis", description="Folder for diagnosis.json.")
-    top_slices: int | None = Field(None, ge=1, description="Slices averaged; unset: as the run was selected.")
-    test_views: Literal[1, 8] | None = Field(None, description="Views averaged; unset: as the run was tested.")
-    batch_size: int = Field(32, ge=1, description="Samples per step.")
-    overwrite: bool = Field(False, description="Replace an earlier diagnosis in the same folder.")
-
-
-def as_recipe(settings: Settings) -> dict[str, Any]:
-    """Return the settings as plain data that TOML and JSON can hold (unset fields left out)."""
-    return settings.model_dump(mode="json", exclude_none=True)
