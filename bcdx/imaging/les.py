@@ -128,7 +128,7 @@ def _parse(file: IO[bytes], size: int) -> tuple[Patch, ...]:
     voxels = int(shape.prod())  # below 2**48
     if voxels > MAX_BYTES or size != HEADER_BYTES + voxels:
         raise DicomError(DAMAGED)
-    stored = np.frombuffer(file.read(voxels + 1), np.uint8)  # a byte more, so that a zip's checksum is looked at
+    stored = np.frombuffer(file.read(voxels), np.uint8)
     return _cut(stored.reshape(shape, order="F"), first)
 
 

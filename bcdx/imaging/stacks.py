@@ -19,8 +19,9 @@ AMBIGUOUS = "the lesion fits several stacks; narrow `select`"
 POSITION_MM = 0.1
 """Objects that were converted round positions; slices lie further apart than this."""
 COSINE = 1e-3
+"""By which the components of ImageOrientationPatient may differ."""
 SPACING = 1e-3
-"""Relative."""
+"""By which spacings may differ, relative."""
 
 Positions = tuple[Key, ...]
 
@@ -45,8 +46,8 @@ class Stack:
         return next(iter(self.frames.values()))[0]
 
     def is_dynamic(self, positions: Iterable[Key]) -> bool:
-        """Return whether several images, copies apart, show each of the positions."""
-        return all(_count(self.frames[position]) > 1 for position in positions)
+        """Return whether each of the positions has phases: copies are none, nor are images of another kind."""
+        return all(_count_phases(self.frames[position]) > 1 for position in positions)
 
     def list_series(self) -> Iterator[Mapping[Key, tuple[Frame, ...]]]:
         """Yield position -> images for each series in the stack."""
@@ -83,6 +84,13 @@ def _count(frames: Iterable[Frame]) -> int:
     return len({(frame.instance, frame.index) for frame in frames})
 
 
+def _count_phases(frames: Iterable[Frame]) -> int:
+    kinds: dict[Key, list[Frame]] = {}
+    for frame in frames:
+        kinds.setdefault(_position_key(frame), []).append(frame)
+    return max(map(_count, kinds.values()), default=0)
+
+
 def _stack_key(frame: Frame) -> Key:
     if frame.orientation is None or not _has_position(frame):
         return frame.study, frame.series, frame.shape
@@ -96,9 +104,10 @@ def _stack_key(frame: Frame) -> Key:
 
 
 def _slice_key(frame: Frame) -> Key:
-    """Return the slice position as phases are grouped by; without one each image stands for itself."""
-    key = _position_key(frame)
-    return key if _has_position(frame) else (*key, frame.instance_number, frame.index)
+    """Return where in its stack an image lies, whatever it shows; without a position each stands for itself."""
+    if frame.position_mm is None or not _has_position(frame):
+        return frame.instance_number, frame.index
+    return tuple(round(value, 2) + 0.0 for value in frame.position_mm)
 
 
 def _make_stack(slices: Mapping[Key, Sequence[Frame]]) -> Stack:

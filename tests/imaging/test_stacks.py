@@ -149,6 +149,13 @@ def test_dynamic_positions_are_believed_before_others() -> None:
     assert {("a2", "a6"), ("a3", "a7")} == find(numbered(2, 3), other, make_series("a", SLICES * 2))
 
 
+def test_images_of_another_kind_share_a_lesion_but_are_no_phases() -> None:
+    """On one grid what was drawn on one kind lies on the other; yet two kinds do not make a dynamic stack."""
+    first, second = make_series("a", SLICES, kind="t1"), make_series("b", SLICES, kind="t2")
+    assert {("a2", "b2")} == find(numbered(2), first, second)
+    assert AMBIGUOUS == find(numbered(2), first, second, make_series("c", SLICES, shape=(16, 16)))
+
+
 def test_slices_may_be_numbered_in_either_direction() -> None:
     """And need not be all there between those with a lesion."""
     assert {("a2",), ("a4",)} == find(numbered(2, 4), make_series("a", [*SLICES[::-1]]))
