@@ -1,0 +1,220 @@
+"""VERB: a public collection and the recipe's rules in; DICOM files in `source`, and where they are from, out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from bcdx._recipes import KEYWORDS, expand_path
+from bcdx.catalogue.plan import Plan, make_plan, wanted_modalities
+from bcdx.catalogue.provenance import PROVENANCE, Entry, Provenance, read_provenance, write_provenance
+from bcdx.catalogue.series import CatalogueFile, Series, find_catalogue, read_series
+from bcdx.catalogue.tables import show_plan
+from bcdx.config import Acquire, Catalogue
+from bcdx.errors import BcdxError, SettingsError
+
+if TYPE_CHECKING:
+    from bcdx.catalogue.store import Tick
+    from bcdx.catalogue.transfer import Listing
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".acquire.lock"
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What `acquire` planned and, unless it was a dry run, what is in the folder now.
+
+    Attributes:
+        plan: What the collection holds and what the rules keep.
+        source: The folder; None after a dry run.
+        entries: The plan's series, whole and verified.
+    """
+
+    plan: Plan
+    source: Path | None = None
+    entries: tuple[Entry, ...] = ()
+
+    def summary(self) -> str:
+        """Return the tables for the terminal, and what is in the folder."""
+        text = show_plan(self.plan)
+        if self.source is None:
+            return f"{text}\n\ndry run: nothing was fetched"
+        images, size = sum(one.images for one in self.entries), sum(one.bytes for one in self.entries)
+        return (
+            f"{text}\n\n{self.source}: {len(self.entries):,} series, {images:,} images, {size / 1e9:.1f} GB, whole and "
+            f"verified ({PROVENANCE})"
+        )
+
+
+def acquire_collection(settings: Acquire) -> Acquisition:
+    """Fetch what the rules keep of a collection; what is there already is kept.
+
+    Raises:
+        BcdxError: The settings cannot be used, the disk is too small, or the store cannot be read.
+    """
+    return acquire_from(find_catalogue(), settings)
+
+
+def plan_acquisition(catalogue: CatalogueFile, settings: Acquire) -> Plan:
+    """Return what the rules keep of a collection, without using the network.
+
+    Raises:
+        BcdxError: The settings name nothing that the catalogue has.
+    """
+    collection = settings.catalogue.collection
+    if collection is None:
+        raise SettingsError("catalogue.collection names no collection; give one such as tcga_brca")
+    whole = read_series(catalogue, collection, wanted_modalities(settings.select))
+    return make_plan(
+        whole,
+        settings.select,
+        collection=collection,
+        catalogue=catalogue.version,
+        patients=settings.catalogue.patients,
+    )
+
+
+def acquire_from(catalogue: CatalogueFile, settings: Acquire) -> Acquisition:
+    """Do what `acquire_collection` does, from a given catalogue."""
+    plan = plan_acquisition(catalogue, settings)
+    if settings.dry_run:
+        return Acquisition(plan)
+    source = _find_destination(settings)
+    if not plan.kept:
+        raise SettingsError(f"the rules keep nothing of {plan.collection}; --dry-run shows why")
+    provenance = _make_whole(plan, source, settings.catalogue)
+    return Acquisition(plan, source, tuple(provenance.entries[one.uid] for one in plan.kept))
+
+
+def _find_destination(settings: Acquire) -> Path:
+    if settings.source in KEYWORDS:
+        raise SettingsError(
+            f"source is {settings.source!r}; give the folder that the files shall go to, in the recipe or by --source"
+        )
+    source = expand_path(settings.source)
+    if source.exists() and not source.is_dir():
+        raise SettingsError(f"source {source}: a file, not a folder")
+    return source
+
+
+def _make_whole(plan: Plan, source: Path, settings: Catalogue) -> Provenance:
+    """Fetch and record what is not there; return what the folder holds then."""
+    from bcdx.catalogue.transfer import is_whole
+
+    earlier = read_provenance(source)
+    known = earlier.entries
+    todo = [one for one in plan.kept if not is_whole(source, one, known.get(one.uid))]
+    carried_out = _describe(plan)
+    if not todo and carried_out in earlier.acquisitions:
+        logger.info("%s: a complete acquisition of the same plan; nothing to do", source)
+        return earlier
+    _tell_others(source, plan, earlier)
+    listings = _list(todo, source, settings) if todo else []
+    with _held(source) as release:
+        entries = _fetch(listings, settings, source)
+        provenance = read_provenance(source).extended(carried_out, entries)
+        release()  # first, so that a complete folder never holds a lock
+        write_provenance(source, provenance)
+    return provenance
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    """Return what is recorded of a plan: no patient, no path, no date."""
+    return {
+        "catalogue": plan.catalogue,
+        "collection": plan.collection,
+        "rules": dict(plan.rules),
+        "patients": "all" if plan.patients is None else plan.patients,
+        "series": len(plan.kept),
+        "images": sum(one.images for one in plan.kept),
+    }
+
+
+def _tell_others(source: Path, plan: Plan, earlier: Provenance) -> None:
+    """Say what else the folder holds: it stays there, and `shard` will read it, too."""
+    if earlier.acquisitions and _describe(plan) not in earlier.acquisitions:
+        logger.info("%s: holds what other rules kept; that stays, and this plan is added", source)
+    expected = {f"{one.modality}-{one.uid}" for one in plan.kept}
+    expected |= {f"{one.Modality}-{uid}" for uid, one in earlier.entries.items()}
+    strangers = [path for path in source.glob("*/*-*/") if path.name not in expected]
+    if strangers:
+        logger.warning(
+            "%s: %d folders are neither of this plan nor of a finished one, such as %s; they stay, complete or not",
+            source,
+            len(strangers),
+            min(strangers),
+        )
+
+
+def _list(todo: Sequence[Series], source: Path, settings: Catalogue) -> list[Listing]:
+    """Return what the store holds of the series, once it is known that there is room for it."""
+    from bcdx.catalogue.transfer import check_disk, count_missing, list_all
+
+    logger.info("comparing %d series with the catalogue", len(todo))
+    listings = list_all(todo, source, settings)
+    missing, size = count_missing(listings), sum(one.size for one in listings)
+    check_disk(source, missing)
+    logger.info("%s: %.2f of %.2f GB are missing", source, missing / 1e9, size / 1e9)
+    return listings
+
+
+def _fetch(listings: Sequence[Listing], settings: Catalogue, source: Path) -> list[Entry]:
+    from bcdx.catalogue.transfer import discard_leftovers, fetch_all
+
+    discard_leftovers(source)
+    with _progress(sum(one.size for one in listings)) as tick:
+        return fetch_all(listings, settings, tick)
+
+
+@contextmanager
+def _held(source: Path) -> Iterator[Callable[[], None]]:
+    """Make the folder and keep other processes out of it; yield what lets them in before the block ends.
+
+    Raises:
+        BcdxError: One is at work there.
+    """
+    source.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(source / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BcdxError(f"{source}: another acquire is at work there; wait for it, or stop it") from error
+    except NotImplementedError:  # a file system without locks
+        logger.debug("%s: no lock", source)
+
+    def release() -> None:
+        with suppress(OSError):  # Windows keeps it while it is held
+            (source / LOCK).unlink(missing_ok=True)
+
+    try:
+        yield release
+    finally:
+        release()
+        lock.release()
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Tick]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("fetching", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+if __name__ == "__main__":
+    from bcdx._cli import run_verb
+
+    sys.exit(run_verb("acquire"))

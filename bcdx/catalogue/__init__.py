@@ -1,0 +1,1 @@
+"""A public catalogue and rules in, files and their provenance out. Never imports pydicom or TensorFlow."""
