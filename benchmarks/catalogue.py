@@ -64,9 +64,8 @@ def main() -> None:
         "cases": {name: measure(name, rules) for name, rules in CASES.items()},
     }
     print(f"{catalogue.version}: {rows:,} series; {report['machine']}")
-    print(
-        f"{'collection':<14}{'looked at':>12}{'kept':>12}{'s, lowest':>12}{'s, median':>12}{'CPU-s':>12}{'GB, peak':>12}"
-    )
+    titles = ("looked at", "kept", "s, lowest", "s, median", "CPU-s", "GB, peak")
+    print(f"{'collection':<14}{''.join(f'{title:>12}' for title in titles)}")
     for name, case in report["cases"].items():
         seconds = f"{case['lowest_s']:>12.2f}{case['median_s']:>12.2f}{case['cpu_s']:>12.2f}"
         print(f"{name:<14}{case['looked_at']:>12,}{case['kept']:>12,}{seconds}{case['peak_gb']:>12.2f}")
