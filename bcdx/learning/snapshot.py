@@ -67,9 +67,10 @@ def put_back(model: keras.Model, snapshot: Snapshot) -> None:
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot beside its place, then rename it; it is not compressed, for weights hardly are."""
     partial = path.with_name(f".{path.stem}.partial")
+    arrays: dict[str, Any] = {**snapshot}  # NumPy 1 takes savez's allow_pickle for one more array
     try:
         with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **snapshot)
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
