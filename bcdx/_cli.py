@@ -66,6 +66,7 @@ class _Diagnose(config.Diagnose):
 
 
 VERBS = {
+    "acquire": Verb(config.Acquire, "bcdx.acquire:acquire_collection", "tfrecords/phantom", learns=False),
     "shard": Verb(config.Dataset, "bcdx.shard:write_records", "tfrecords/phantom", learns=False),
     "tune": Verb(config.Tune, "bcdx.tune:search_models", "tuning/phantom"),
     "fit": Verb(config.Fit, "bcdx.fit:fit_model", "tuning/phantom_fit"),

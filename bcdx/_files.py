@@ -14,6 +14,9 @@ from typing import Any
 
 from bcdx.errors import RunError
 
+PROVENANCE = "provenance.json"
+"""Lies beside images that were fetched and says where they come from; it is no image."""
+
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""

@@ -14,12 +14,12 @@ def import_tensorflow() -> None:
     Its greeting (oneDNN is on, no GPU was found) goes straight to file descriptor 2, before any log level is heeded.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _muted_stderr():
+    with muted_stderr():
         importlib.import_module("tensorflow")
 
 
 @contextmanager
-def _muted_stderr() -> Iterator[None]:
+def muted_stderr() -> Iterator[None]:
     terminal = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -39,9 +39,7 @@ class Diagnosis:
         """Return a table for the terminal: patients, their breasts, their slices."""
         positive = self.content["model"]["positive"]
         lines = [NOTICE, "", f"{'':<44}P({positive})  threshold"]
-        lines[1:1] = [
-            f"WARNING: {self.content[name]}" for name in ("warning", "patient_warning") if name in self.content
-        ]
+        lines[1:1] = [f"WARNING: {text}" for name, text in self.content.items() if name.endswith("warning")]
         for patient in self.content["patients"]:
             lines.append(_line(f"patient {patient['patient'][:12]}", patient))
             lines += [_line(f"  breast {breast['laterality']}", breast) for breast in patient["breasts"]]
@@ -75,7 +73,7 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
     scores = _predict(model, samples, batch_size=settings.batch_size, views=views)
     content = {
         "notice": NOTICE,
-        **({"warning": f"of the model's test: {runs.PATIENT_IS_FILE}"} if run.patient_is_file else {}),
+        **{name: f"of the model's test: {text}" for name, text in run.warnings().items()},
         **({"patient_warning": NOBODY} if by_file else {}),
         "test_views": views,
         "model": _describe_model(run, folder / runs.MODEL),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bcdx._files import claim_folder, staged_folder, write_json
 from bcdx._recipes import expand_path
 from bcdx.config import Evaluate
-from bcdx.errors import RecordsError
+from bcdx.errors import RecordsError, RunError
 
 if TYPE_CHECKING:
     from bcdx.learning.data import Data
@@ -51,12 +52,28 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     cases = job.make_cases(scores, table, run, top_slices=calibration["top_slices"])
     metrics = job.measure(cases, run, calibration, split=settings.split)
     metrics = {**metrics, "data_hash": data.manifest.data_hash, "test_views": views, **_warn_of_overlap(run, table)}
-    if data.manifest.patient_is_file:
-        metrics["warning"] = runs.PATIENT_IS_FILE
+    metrics |= data.manifest.warnings()
+    if settings.beside is not None:
+        metrics["beside"] = _read_beside(expand_path(settings.beside), run)
     with staged_folder(out) as stage:
         job.write_predictions(stage / "predictions.csv", scores, table, run)
         write_json(stage / runs.METRICS, metrics)
     return job.Outcome(out, run, metrics)
+
+
+def _read_beside(folder: Path, run: Run) -> dict[str, Any]:
+    """Return the metrics of another run's own test.
+
+    Raises:
+        BcdxError: It is unfinished or tells other classes apart.
+    """
+    from bcdx.learning import run as runs
+
+    other, _ = runs.read_finished(folder)
+    if (other.classes, other.positive) != (run.classes, run.positive):
+        raise RunError(f"{folder}: classes {list(other.classes)}, but the run knows {list(run.classes)}")
+    metrics: dict[str, Any] = json.loads((folder / runs.METRICS).read_text())
+    return metrics
 
 
 def _output_folder(settings: Evaluate, run: Path, records: Path) -> Path:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from bcdx import __version__
 from bcdx._files import staged_folder
 from bcdx._recipes import expand_path
 from bcdx._versions import installed_versions
+from bcdx._work import show_progress, with_workers
 from bcdx.config import Dataset
-from bcdx.errors import BcdxError, RecordsError, SettingsError
+from bcdx.errors import RecordsError, SettingsError
+from bcdx.records.ledger import EXCLUSIONS
 from bcdx.records.manifest import (
     MANIFEST,
     Left,
@@ -36,13 +36,9 @@ from bcdx.records.manifest import (
 )
 
 if TYPE_CHECKING:
-    from bcdx.imaging.collection import Collection
+    from bcdx.imaging.collection import Collection, Item
     from bcdx.imaging.sample import Exclusion
-    from bcdx.records.sharding import Tick
-    from bcdx.records.staging import Prepare, Staged
-
-P = ParamSpec("P")
-T = TypeVar("T")
+    from bcdx.records.staging import Entry, Staged
 
 logger = logging.getLogger(__name__)
 
@@ -78,37 +74,51 @@ def _output_folder(dataset: Dataset) -> Path:
 
 def _keep_fresh(dataset: Dataset, out: Path) -> Manifest:
     manifest = read_manifest(out)
-    if not is_fresh(manifest, dataset, _read_label_table(dataset)):
+    if not is_fresh(manifest, dataset, _read_labels(dataset)):
         raise RecordsError(f"{out}: stale: other settings or labels made these shards; shard again with --overwrite")
     logger.info("%s: complete shards of the same recipe; nothing to do", out)
     return manifest
 
 
-def _read_label_table(dataset: Dataset) -> bytes | None:
-    """Return the label table's bytes, none where the recipe names no table, None where it is not at hand."""
-    if dataset.labels.file is None or dataset.source == "phantom":
+def _read_labels(dataset: Dataset) -> bytes | None:
+    """Return what tells other labels: a table's bytes or hashes of lesion files; None: they are not at hand."""
+    labels = dataset.labels
+    if dataset.source == "phantom" or (labels.file is None and labels.source is None):
         return b""
-    path = expand_path(dataset.source) / dataset.labels.file
+    try:
+        path = expand_path(labels.source) if labels.source else expand_path(dataset.source) / (labels.file or "")
+    except SettingsError:
+        return None  # a variable that names the place is not set
+    if path.is_dir():
+        return "\n".join(f"{one.name} {_hash_file(one)}" for one in sorted(path.rglob("*")) if one.is_file()).encode()
     return path.read_bytes() if path.is_file() else None
 
 
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _fingerprint(dataset: Dataset) -> str:
-    return fingerprint_recipe(dataset, _read_label_table(dataset) or b"")
+    return fingerprint_recipe(dataset, _read_labels(dataset) or b"")
 
 
 def _write_all(dataset: Dataset, stage: Path, out: Path) -> tuple[Manifest, list[Exclusion], dict[str, str]]:
-    """Write phantom (if asked for), shards and manifest into `stage`; return what is for the private index."""
+    """Write phantom (if asked for), shards, card and manifest into `stage`; return what is for the private index."""
     from bcdx.imaging.collection import scan
     from bcdx.imaging.identity import Pseudonyms, load_key
 
     source, labelled = _find_source(dataset, stage)
     look = partial(scan, labelled, source=source, pseudonyms=Pseudonyms(load_key()))
-    found = _with_workers(dataset.workers, lambda executor: look(executor=executor))
+    found = with_workers(dataset.workers, lambda executor: look(executor=executor))
     logger.info("%d files, %d studies, classes %s", found.files, len(found.studies), ", ".join(found.classes))
     with _staging_folder(dataset, found, out) as staging:
-        manifest, exclusions = _shard(dataset, found, staging, stage)
+        manifest, exclusions = _shard(dataset, found, staging, (stage, source))
     paths = {item.key: item.frames[0].path for study in found.studies for item in study.items}
-    paths.update({one.key: one.path for one in exclusions})
+    paths.update({one.key: one.path for one in exclusions if one.path})
     return manifest, exclusions, {key: path.replace(str(stage), str(out)) for key, path in paths.items()}
 
 
@@ -122,18 +132,29 @@ def _find_source(dataset: Dataset, stage: Path) -> tuple[Path, Dataset]:
     return stage / "dicom", dataset.model_copy(update={"labels": labels})
 
 
-def _shard(dataset: Dataset, found: Collection, staging: Path, stage: Path) -> tuple[Manifest, list[Exclusion]]:
-    from bcdx.imaging.prepare import describe_preparation, prepare_study
+def _shard(
+    dataset: Dataset, found: Collection, staging: Path, places: tuple[Path, Path]
+) -> tuple[Manifest, list[Exclusion]]:
+    """Stage, split and write; `places` are the folder of the shards and that of the images."""
+    from bcdx.imaging.prepare import describe_preparation
     from bcdx.records import sharding
+    from bcdx.records.card import write_card
+    from bcdx.records.gathering import gather_card
+    from bcdx.records.ledger import check_account, summarise, write_exclusions
 
-    staged = _stage(found, partial(prepare_study, dataset=dataset), staging, dataset.workers)
-    entries = [entry for one in staged for entry in one.entries]
-    paths = {item.key: item.frames[0].path for study in found.studies for item in study.items}
-    left_out = (replace(left, path=paths[left.key]) for one in staged for left in one.exclusions)
+    stage, source = places
+    items = {item.key: item for study in found.studies for item in study.items}
+    staged = _stage(dataset, found, staging)
+    left_out = (_name_left(one, items[one.key], found) for study in staged for one in study.exclusions)
     exclusions = [*found.exclusions, *left_out]
+    entries = [entry for one in staged for entry in one.entries]
     if not entries:
         counts = Counter(one.reason for one in exclusions)
         raise RecordsError(f"no image is usable: {', '.join(f'{why} ({n})' for why, n in counts.most_common(5))}")
+    entries, alike = _look_for_likeness(dataset, entries, staging, items)
+    exclusions += [_name_left(one, items[one.key], found) for one in alike]
+    used = sum(len(items[entry.sample].frames) for entry in entries)
+    check_account(found.images, used, exclusions)
     plan = sharding.plan_shards(entries, dataset, found.classes)
     with ThreadPoolExecutor(dataset.workers) as threads:
         written = sharding.write_shards(plan, staging, stage, executor=threads)
@@ -149,43 +170,57 @@ def _shard(dataset: Dataset, found: Collection, staging: Path, stage: Path) -> t
         data_hash=sharding.hash_shards(written),
         preparation=describe_preparation(dataset),
         normalisation=tuple(pair for one in staged for pair in one.normalisation),
-        exclusions=tuple(Left(key=one.key, reason=one.reason) for one in sorted(exclusions, key=lambda one: one.key)),
+        exclusions=tuple(Left(**asdict(line)) for line in summarise(exclusions)),
         files=found.files,
+        images=found.images,
+        used=used,
         patient_is_file=found.patient_is_file,
+        leaking=dataset.split.unit == "image",
         versions=installed_versions(("tensorflow", "numpy", "pydicom", "pillow")),
     )
+    write_exclusions(stage / EXCLUSIONS, exclusions)
+    write_card(stage, gather_card(dataset, manifest, found, (entries, exclusions), folders=(staging, source)))
     sharding.write_manifest(stage, manifest)
     return manifest, exclusions
 
 
-def _stage(found: Collection, prepare: Prepare, staging: Path, workers: int) -> list[Staged]:
+def _name_left(one: Exclusion, item: Item, found: Collection) -> Exclusion:
+    """Return the note on a sample with the path and the class that its staged form does without."""
+    label = "" if item.label < 0 else found.classes[item.label]
+    return replace(one, path=item.frames[0].path, label=label)
+
+
+def _stage(dataset: Dataset, found: Collection, staging: Path) -> list[Staged]:
+    from bcdx.imaging.prepare import prepare_study
     from bcdx.records.sharding import stage_studies
 
+    decode = None
+    if dataset.decoder == "tfio":
+        from bcdx.records.tfio import open_tfio
+
+        decode = open_tfio()
+    prepare = partial(prepare_study, dataset=dataset, decode=decode)
+
     def stage(executor: Executor) -> list[Staged]:
-        with _progress(len(found.studies)) as tick:
+        with show_progress("reading studies", len(found.studies)) as tick:
             return stage_studies(found.studies, prepare, staging, executor=executor, tick=tick)
 
-    return _with_workers(workers, stage)
+    return with_workers(dataset.workers, stage, fork=decode is None)
 
 
-def _with_workers(count: int, task: Callable[[Executor], T]) -> T:
-    """Return what a task returns that may run twice; if a worker is killed, go on once with new ones."""
+def _look_for_likeness(
+    dataset: Dataset, entries: list[Entry], staging: Path, items: Mapping[str, Item]
+) -> tuple[list[Entry], list[Exclusion]]:
+    """Return the entries that stay, and notes on slices of two patients that look alike."""
+    from bcdx.records.likeness import confirm, find_alike, note_alike
+    from bcdx.records.staging import read_image
 
-    def attempt() -> T:
-        with _workers(count) as executor:
-            return task(executor)
-
-    try:
-        return attempt()
-    except BrokenProcessPool:
-        logger.warning("a worker was killed; going on with new ones")
-    try:
-        return attempt()
-    except BrokenProcessPool as error:
-        raise BcdxError(
-            "a worker died twice, for want of memory perhaps; try workers = 1 (a script that calls bcdx needs "
-            'if __name__ == "__main__": around its start)'
-        ) from error
+    action = dataset.select.near_duplicates
+    if action == "ignore":
+        return entries, []
+    pairs = confirm(find_alike(entries), partial(read_image, staging))
+    notes, dropped = note_alike(pairs, action, {key: len(item.frames) for key, item in items.items()})
+    return [entry for entry in entries if entry.sample not in dropped], notes
 
 
 @contextmanager
@@ -214,48 +249,16 @@ def _stamp(path: str) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-class _InTurn(Executor):
-    """Runs tasks in this process, one after the other: nothing to start, and tracebacks stay whole."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run the task now."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001  # handed to whoever asks for the result, as executors do
-            future.set_exception(error)
-        return future
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Executor]:
-    if count == 1:
-        yield _InTurn()
-        return
-    # forking is cheap and safe until TensorFlow has started its threads
-    method = "fork" if sys.platform == "linux" and "tensorflow" not in sys.modules else "spawn"
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context(method)) as executor:
-        yield executor
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Tick]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("reading studies", total=total)
-        yield lambda count: bar.advance(task, count)
-
-
 def _report(exclusions: Sequence[Exclusion]) -> None:
-    """Tell the terminal what was left out and why; files are named here and in the private index alone."""
-    paths: dict[str, list[str]] = {}
+    """Tell the terminal what was left out or is odd, and why; files are named here and in the private index alone."""
+    paths: dict[tuple[str, str], list[str]] = {}
     for one in exclusions:
-        paths.setdefault(one.reason, []).append(one.path)
-    for reason, found in sorted(paths.items(), key=lambda pair: -len(pair[1])):
-        more = f" and {len(found) - SHOWN_FILES} more" if len(found) > SHOWN_FILES else ""
-        logger.warning("left out %d: %s: %s%s", len(found), reason, ", ".join(sorted(found)[:SHOWN_FILES]), more)
+        paths.setdefault(("odd, but kept" if one.flagged else "left out", one.reason), []).append(one.path)
+    for (action, reason), found in sorted(paths.items(), key=lambda pair: (pair[0][0], -len(pair[1]))):
+        named = sorted(path for path in found if path)
+        more = f" and {len(named) - SHOWN_FILES} more" if len(named) > SHOWN_FILES else ""
+        shown = f": {', '.join(named[:SHOWN_FILES])}{more}" if named else ""
+        logger.warning("%s %d: %s%s", action, len(found), reason, shown)
 
 
 def _index_privately(out: Path, manifest: Manifest, paths: dict[str, str]) -> None:

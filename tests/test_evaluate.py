@@ -12,6 +12,7 @@ from bcdx import config
 from bcdx._recipes import load_recipe
 from bcdx.errors import RecordsError, RunError
 from bcdx.evaluate import evaluate_run
+from bcdx.fit import fit_model
 from bcdx.shard import write_records
 
 
@@ -94,3 +95,27 @@ def test_evaluate_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:
     """One line names the folder and what was expected."""
     with pytest.raises(RunError, match="no run folder"):
         evaluate_run(config.Evaluate(run=str(tmp_path), out=str(tmp_path / "out")))
+
+
+def test_a_run_split_by_image_is_marked_wherever_its_figures_stand(
+    finished_run: Path, collection: Path, tmp_path: Path
+) -> None:
+    """Manifest, metrics, and the table that lays it beside an honest run."""
+    (collection / "by_image.toml").write_text((collection / "small.toml").read_text() + '[split]\nunit = "image"\n')
+    dataset = load_recipe(collection / "by_image.toml", config.Dataset)
+    manifest = write_records(dataset.model_copy(update={"out": str(tmp_path / "records")}))
+    assert manifest.leaking
+    cheap = config.Network(depth="mixed0/mixed0"), config.Optimizer(epochs=1)
+    outcome = fit_model(
+        config.Fit(
+            dataset=str(collection / "by_image.toml"), records=str(tmp_path / "records"), out=str(tmp_path / "run"),
+            network=cheap[0], optimizer=cheap[1],
+        )
+    )  # fmt: skip
+    assert outcome.metrics["leak_warning"].startswith("LEAKING")
+    settings = config.Evaluate(run=str(finished_run), beside=str(tmp_path / "run"), out=str(tmp_path / "out"))
+    text = evaluate_run(settings).summary()
+    assert "WARNING (beside): LEAKING" in text
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert outcome.metrics == metrics["beside"]
+    assert "leak_warning" not in metrics

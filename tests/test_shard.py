@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from importlib import import_module
@@ -280,8 +281,33 @@ def test_bad_images_and_labels_are_listed_and_the_run_goes_on(write_dicom: Any, 
         "more than 67108864 pixels": 1,
         "label without image": 1,
     }
-    assert expected == Counter(one.reason for one in manifest.exclusions)
+    assert expected == {one.reason: one.count for one in manifest.exclusions}
     assert 12 == sum(one.samples for one in manifest.splits.values())
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_end_in_the_same_bytes(sharded: Path, collection: Path, tmp_path: Path) -> None:
+    """Before, while and after studies are staged and shards are written; nothing but the shards is left."""
+    out, rng = tmp_path / "out", random.Random(2019)
+    started = time.monotonic()
+    start(collection / "small.toml", tmp_path / "timed").communicate()
+    whole = time.monotonic() - started
+    killed = 0
+    for _ in range(10):
+        process = start(collection / "small.toml", out, start_new_session=True)
+        try:
+            process.communicate(timeout=rng.uniform(0.1, 1.0) * whole)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        if (out / "manifest.json").exists():
+            assert contents(sharded) == contents(out)
+            shutil.rmtree(out)
+    assert killed
+    assert 0 == start(collection / "small.toml", out).wait()
+    assert contents(sharded) == contents(out)
+    assert {"out", "timed"} == {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -324,12 +350,19 @@ def test_pydicoms_packaged_files_run_to_the_end(tmp_path: Path) -> None:
     )  # fmt: skip
     private = Path(os.environ["XDG_STATE_HOME"]) / "bcdx" / f"out-{manifest.data_hash[:12]}.json"
     index = json.loads(private.read_text())
-    left_out = {index[one.key]: one.reason for one in manifest.exclusions}
-    used = {path for key, path in index.items() if key not in {one.key for one in manifest.exclusions}}
+    rows = [row for row in read_exclusions(tmp_path / "out") if row["action"] == "excluded"]
+    left_out = {index[row["key"]]: row["reason"] for row in rows}
+    used = {path for key, path in index.items() if key not in {row["key"] for row in rows}}
     assert {str(path) for path in files} == used | set(left_out)
     assert not used & set(left_out)
     assert len(files) == manifest.files
     assert "no contrast" not in " ".join(left_out.values())
+    assert manifest.images == manifest.used + sum(int(row["images"]) for row in rows)
+
+
+def read_exclusions(folder: Path) -> list[dict[str, str]]:
+    with (folder / "exclusions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def label_of(path: Path) -> str:

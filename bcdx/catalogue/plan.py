@@ -6,15 +6,14 @@ tell stays, and headers and geometry decide when shards are made.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bcdx.catalogue.series import Series
 from bcdx.config import Select
 from bcdx.errors import SettingsError
-from bcdx.imaging.descriptions import Description, parse_description
+from bcdx.imaging.descriptions import Description, matches, parse_description
 
 IMAGES = ("MR", "MG")
 """What is looked at in any case; other modalities where `select.modality` names them."""
@@ -107,17 +106,13 @@ def _refuse_row(series: Series, select: Select) -> str | None:
     text = series.description
     if series.modality not in (select.modality or IMAGES):
         return f"modality {series.modality}"
-    if select.description and not _matches(select.description, text):
+    if select.description and not matches(select.description, text):
         return "description matches no pattern of `description`"
-    if _matches(select.skip_description, text):
+    if matches(select.skip_description, text):
         return "description matches a pattern of `skip_description`"
     if series.images < select.min_slices and not series.multi_frame:
         return f"fewer than {select.min_slices} images"
     return None
-
-
-def _matches(patterns: Iterable[str], text: str) -> bool:
-    return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)
 
 
 def _refuse_breast(facts: Description, select: Select) -> str | None:

@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bcdx._files import write_json
+from bcdx._files import PROVENANCE, write_json
 from bcdx.catalogue.series import Series
 from bcdx.errors import BcdxError
-
-PROVENANCE = "provenance.json"
 
 IDC_CITATION = (
     "Fedorov A, et al. National Cancer Institute Imaging Data Commons: toward transparency, reproducibility, and "

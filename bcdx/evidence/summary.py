@@ -15,6 +15,7 @@ NAMES = {
     "brier": "Brier score",
     "ece": "ECE, 10 bins",
 }
+SPLIT_UNITS = {True: "split by image, LEAKING", False: "split by patient"}
 TITLES = {"patient": "per patient", "breast": "per breast", "slice": "per sample (images, not patients)"}
 
 
@@ -24,8 +25,29 @@ def summarise(metrics: Mapping[str, Any], *, title: str) -> str:
     for level, heading in TITLES.items():
         lines += ["", heading, *_describe_level(metrics[level])]
     lines += ["", "intervals: 95 %, patients resampled; * read off this split's own ROC, optimistic"]
-    lines += [f"WARNING: {metrics[name]}" for name in ("warning", "overlap_warning") if name in metrics]
+    lines += [f"WARNING: {text}" for name, text in metrics.items() if name.endswith("warning")]
+    if "beside" in metrics:
+        lines += ["", *_lay_side_by_side(metrics, metrics["beside"])]
     return "\n".join([*lines, "research use only"])
+
+
+def _lay_side_by_side(metrics: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return a table of two results, each with how its splits were made."""
+    heads = [SPLIT_UNITS["leak_warning" in one] for one in (metrics, other)]
+    lines = [f"{'side by side':<38} {'this: ' + heads[0]:<30} {'beside: ' + heads[1]}"]
+    for level, heading in TITLES.items():
+        lines.append(heading)
+        for name in metrics[level]:
+            cells = [_describe_cell(one[level].get(name)) for one in (metrics, other)]
+            lines.append(f"  {NAMES[name]:<36} {cells[0]:<30} {cells[1]}")
+    lines += [f"WARNING (beside): {text}" for name, text in other.items() if name.endswith("warning")]
+    return [*lines, "two tests on different images: read the difference as an order of magnitude"]
+
+
+def _describe_cell(entry: Mapping[str, Any] | None) -> str:
+    if entry is None or entry["value"] is None:
+        return "undefined"
+    return f"{entry['value']:.3f} ({_describe_interval(entry)})"
 
 
 def _describe_level(entries: Mapping[str, Any]) -> list[str]:

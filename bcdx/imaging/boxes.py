@@ -12,7 +12,7 @@ from bcdx.config import Labels
 from bcdx.errors import LabelError
 from bcdx.imaging.drawn import MAX_SIDE, Lesion, Patch
 from bcdx.imaging.identity import Pseudonyms
-from bcdx.imaging.labels import Row, _read_rows
+from bcdx.imaging.labels import Row, read_rows
 
 PATIENT = "patientid"
 NUMBERS = ("startrow", "endrow", "startcolumn", "endcolumn", "startslice", "endslice")
@@ -27,7 +27,7 @@ def read_boxes(path: Path, labels: Labels, pseudonyms: Pseudonyms) -> tuple[Lesi
     Raises:
         LabelError: It cannot be read as a table, lacks a column, or a row names no patient.
     """
-    rows = _read_rows(path, labels)
+    rows = read_rows(path, labels)
     names = _find_columns(path, rows[0])
     return tuple(_read_lesions(path, rows, names, pseudonyms))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bcdx.errors import DicomError
+from bcdx.errors import BcdxError, DicomError
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logging.getLogger("pydicom").setLevel(logging.ERROR)  # says the same as the war
 
 @contextmanager
 def translate_damage(path: Path | str, reason: str) -> Iterator[None]:
-    """Raise DicomError(reason) for anything but a DicomError that the block raises.
+    """Raise DicomError(reason) for anything but an error of our own that the block raises.
 
     pydicom, its decoders and Pillow raise nearly everything on bytes that are not what they should be: zlib.error,
     struct.error, MemoryError, and decoders written in Rust a PanicException, which is not even an Exception.
@@ -30,7 +30,7 @@ def translate_damage(path: Path | str, reason: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote header values, which may name a person
             yield
-    except DicomError:
+    except BcdxError:
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

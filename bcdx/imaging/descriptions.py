@@ -219,3 +219,8 @@ def _decide_kind(told: str, image_type: Iterable[str]) -> str:
         return told
     kind = min(named, key=KINDS.index)
     return told if kind == "diffusion" and told != UNKNOWN else kind
+
+
+def matches(patterns: Iterable[str], text: str) -> bool:
+    """Return whether one of a recipe's regular expressions is found in a SeriesDescription, case ignored."""
+    return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)

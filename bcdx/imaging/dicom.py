@@ -16,14 +16,17 @@ from pydicom.dataset import Dataset
 
 from bcdx.errors import DicomError
 from bcdx.imaging.damage import translate_damage
+from bcdx.imaging.descriptions import Description, parse_description
 from bcdx.imaging.frames import MAX_PIXELS, Frame, TimeKeys
 from bcdx.imaging.geometry import find_laterality, find_plane
 from bcdx.imaging.identity import Pseudonyms, split_digest
 
 logger = logging.getLogger(__name__)
 
+SEGMENTATION = "a segmentation, not an image"
 NOT_IMAGES = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation, not an image",
+    "1.2.840.10008.5.1.4.1.1.66.4": SEGMENTATION,
+    "1.2.840.10008.5.1.4.1.1.66.7": SEGMENTATION,
     "1.2.840.10008.5.1.4.1.1.66.5": "a surface segmentation, not an image",
     "1.2.840.10008.1.3.10": "a directory of files, not an image",
 }
@@ -90,7 +93,7 @@ def read_dicom_frames(origin: Origin) -> list[Frame]:
         _check_image(ds)
         origin = _settle_patient(ds, origin)
         count = _count_frames(ds, origin.path.stat().st_size)
-        return [_describe_frame(ds, origin, index) for index in range(count)]
+        return [describe_frame(ds, origin, index) for index in range(count)]
 
 
 def _settle_patient(ds: Dataset, origin: Origin) -> Origin:
@@ -158,14 +161,20 @@ def _count_frames(ds: Dataset, file_bytes: int) -> int:
     return frames
 
 
-def _describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
+def describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
+    """Return what a header says of one frame, from 0."""
     shape = (int(ds.Rows), int(ds.Columns))
     orientation = _floats(ds, index, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
     position = _floats(ds, index, "PlanePositionSequence", "ImagePositionPatient", 3)
     spacing = _spacing(ds, index)
-    laterality, reason = _tagged_laterality(ds, index)
-    if laterality == "unknown":
-        laterality, reason = find_laterality(orientation, position, spacing, shape)
+    description = str(ds.get("SeriesDescription") or "")
+    told = parse_description(description, _texts(ds, "ImageType")) if ds.get("Modality") == "MR" else Description()
+    plane = find_plane(orientation)
+    laterality, reason, remarks = _settle_laterality(
+        ds, index, told.laterality, find_laterality(orientation, position, spacing, shape)
+    )
+    if "unknown" not in {plane, told.plane} and plane != told.plane:
+        remarks.append(f"plane: description {told.plane}, geometry {plane}")
     return Frame(
         path=str(origin.path),
         index=index,
@@ -173,7 +182,7 @@ def _describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
         split_digest=split_digest(origin.salt, origin.patient),
         patient_is_file=origin.patient_is_file,
         modality=str(ds.get("Modality", "")),
-        plane=find_plane(orientation),
+        plane=told.plane if plane == "unknown" else plane,
         laterality=laterality,
         laterality_reason=reason,
         orientation=orientation,
@@ -184,7 +193,39 @@ def _describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
         series_number=int(_read_number(ds, "SeriesNumber") or 0),
         instance_number=int(_read_number(ds, "InstanceNumber") or 0),
         scanner=_scanner(ds),
+        description=description,
+        kind=told.kind,
+        contrast=told.contrast,
+        burned_in=str(ds.get("BurnedInAnnotation") or "").strip().upper() == "YES",
+        remarks=tuple(remarks),
+        format=_name_format(ds),
     )
+
+
+def _name_format(ds: Dataset) -> str:
+    syntax = ds.file_meta.get("TransferSyntaxUID") if hasattr(ds, "file_meta") else None
+    return ", ".join(part for part in ("DICOM", str(ds.get("Modality") or ""), syntax.name if syntax else "") if part)
+
+
+def _settle_laterality(ds: Dataset, index: int, told: str, found: tuple[str, str]) -> tuple[str, str, list[str]]:
+    """Return laterality, its source, and a remark for each source that says otherwise.
+
+    A tag of the image comes first, then where it lies, then the tag of its series, for a series may hold both breasts,
+    and the description at last.
+    """
+    of_image, of_series = _tagged_laterality(ds, index)
+    sources = [of_image, found, of_series, (told, "description")]
+    known = [(side, source) for side, source in sources if side in {"L", "R"}]
+    if not known:
+        return found[0], found[1], []
+    side, source = known[0]
+    remarks = [f"laterality: {other} {says}, {source} {side}" for says, other in known[1:] if says != side]
+    return side, source, remarks
+
+
+def _texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
+    value = ds.get(keyword) or ()
+    return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
 
 
 def _codes(ds: Dataset, origin: Origin, index: int) -> dict[str, Any]:
@@ -222,14 +263,14 @@ def _spacing(ds: Dataset, index: int) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _tagged_laterality(ds: Dataset, index: int) -> tuple[str, str]:
+def _tagged_laterality(ds: Dataset, index: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return (laterality, keyword) of the image's own tag and of its series'; "unknown" where missing."""
     item = frame_item(ds, index, "FrameAnatomySequence")
-    found = [("FrameLaterality", item)] if item is not None else []
-    for keyword, source in (*found, ("ImageLaterality", ds), ("Laterality", ds)):
-        value = str(source.get(keyword) or "").strip().upper()
-        if value in {"L", "R"}:
-            return value, keyword
-    return "unknown", ""
+    found = []
+    for keyword, source in (("FrameLaterality", item), ("ImageLaterality", ds), ("Laterality", ds)):
+        value = "" if source is None else str(source.get(keyword) or "").strip().upper()
+        found.append((value if value in {"L", "R"} else "unknown", keyword))
+    return found[0] if found[0][0] != "unknown" else found[1], found[2]
 
 
 def _time_keys(ds: Dataset, index: int) -> TimeKeys:

@@ -60,6 +60,7 @@ class Frame:
         contrast: "pre", "post" or "unknown", of the description.
         burned_in: BurnedInAnnotation says YES.
         remarks: Fixed phrases on what is odd about it, such as geometry and description naming different breasts.
+        format: Kind of the file, such as "DICOM, MR, Explicit VR Little Endian" or "PNG".
         is_plain: Not DICOM.
         patient_is_file: Its patient is nobody but the file itself.
     """
@@ -91,6 +92,7 @@ class Frame:
     contrast: str = "unknown"
     burned_in: bool = False
     remarks: tuple[str, ...] = ()
+    format: str = ""
     is_plain: bool = False
     patient_is_file: bool = False
 

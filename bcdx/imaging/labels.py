@@ -119,7 +119,7 @@ def read_labels(dataset: Dataset, *, source: Path, pseudonyms: Pseudonyms) -> La
     if settings.file is None:
         return LabelTable("folder", classes=dataset.classes, rename=settings.rename)
     path = source / settings.file
-    rows = _read_rows(path, settings)
+    rows = read_rows(path, settings)
     columns = list(rows[0])
     key = _find_column(path, columns, (settings.key,) if settings.key else KEYS)
     if key not in KEYS:
@@ -138,7 +138,12 @@ def read_labels(dataset: Dataset, *, source: Path, pseudonyms: Pseudonyms) -> La
     return LabelTable(key, labels, patients, dataset.classes, names, settings.rename, side is not None)
 
 
-def _read_rows(path: Path, settings: Labels) -> list[Row]:
+def read_rows(path: Path, settings: Labels) -> list[Row]:
+    """Return a table's rows, column -> text; with a pattern its named groups are the columns.
+
+    Raises:
+        LabelError: The table cannot be read, or is empty.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

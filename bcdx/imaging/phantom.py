@@ -32,7 +32,7 @@ SAME_FOR_ALL = {
     "Modality": "MR",
     "BodyPartExamined": "BREAST",
     "Manufacturer": "bcdx phantom",
-    "SeriesDescription": "SAG T1 FS PHANTOM",
+    "SeriesDescription": "SAG T1 FS SYNTHETIC",
     "PatientComments": "Synthetic phantom; not a real patient",
     "QualityControlSubject": "YES",
     "SyntheticData": "YES",

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
+from bcdx.config import WASH_IN
 from bcdx.imaging.frames import Frame, TimeKeys
 
 Key = tuple[object, ...]
 
 NO_POSITION = "no slice position to group phases by"
 NO_ORDER = "nothing tells the order of its phases"
+
+NOT_DYNAMIC = frozenset({"t2", "diffusion", "other"})
+"""Kinds of series that are no phase of a dynamic study, though they may lie on its grid."""
 
 TIMES = tuple(attrgetter(f"time_keys.{name}") for name in TimeKeys._fields)
 REPEAT = attrgetter("series_number", "instance_number", "index")
@@ -26,11 +30,11 @@ def group_phases(frames: Iterable[Frame]) -> tuple[list[tuple[Frame, ...]], list
     """
     groups: dict[Key, list[Frame]] = {}
     for frame in frames:
-        groups.setdefault(_position_key(frame), []).append(frame)
+        groups.setdefault(position_key(frame), []).append(frame)
     ordered: list[tuple[Frame, ...]] = []
     refused: list[tuple[Frame, str]] = []
     for key in sorted(groups, key=repr):
-        placed = _has_position(groups[key][0])
+        placed = has_position(groups[key][0])
         group = _order_phases(groups[key]) if placed else _sort_by(groups[key], TIMES[0])
         if group is None:
             refused += [(frame, NO_ORDER if placed else NO_POSITION) for frame in groups[key]]
@@ -39,12 +43,12 @@ def group_phases(frames: Iterable[Frame]) -> tuple[list[tuple[Frame, ...]], list
     return ordered, refused
 
 
-def _has_position(frame: Frame) -> bool:
+def has_position(frame: Frame) -> bool:
     """Return whether it is known where the frame lies."""
     return frame.position_mm is not None and frame.orientation is not None
 
 
-def _position_key(frame: Frame) -> Key:
+def position_key(frame: Frame) -> Key:
     """Return what frames of one slice position have in common."""
     if frame.position_mm is None or frame.orientation is None:
         return frame.study, frame.series, frame.shape
@@ -55,6 +59,7 @@ def _position_key(frame: Frame) -> Key:
         tuple(round(value, 2) + 0.0 for value in frame.position_mm),
         frame.shape,
         tuple(round(value, 4) for value in frame.spacing_mm),
+        frame.kind if frame.kind in NOT_DYNAMIC else "",
     )
 
 
@@ -81,3 +86,35 @@ def count_phases(groups: Iterable[Sequence[Frame]], *, most: int = 3) -> int:
     """Return how many phases most positions have, at most `most`; of equally frequent counts the larger."""
     counts = Counter(min(len(group), most) for group in groups)
     return max(counts, key=lambda count: (counts[count], count), default=0)
+
+
+def needed_phases(channels: str | Sequence[str], count: int) -> int:
+    """Return how many phases a position must have for its channels.
+
+    Args:
+        channels: `phases`, or names such as pre, early, late, early-pre, wash-in.
+        count: Phases that a sample has where `channels` is `phases`.
+    """
+    if isinstance(channels, str):
+        return count
+    return len(_named(channels) | {"pre"})
+
+
+def choose_phases(
+    group: Sequence[Frame], channels: str | Sequence[str], count: int
+) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+    """Return the frames of a position that its channels are made of, in order of time, and the others.
+
+    The first frame is pre, the second early, the last late; pre always takes part, so that the order tells which is
+    which.
+    """
+    indices = set(range(count))
+    if not isinstance(channels, str) and "late" in _named(channels):
+        indices = {*range(count - 1), len(group) - 1}
+    used = tuple(frame for index, frame in enumerate(group) if index in indices)
+    return used, tuple(frame for index, frame in enumerate(group) if index not in indices)
+
+
+def _named(channels: Sequence[str]) -> set[str]:
+    """Return the phases that channels are made of."""
+    return {part for name in channels for part in ("early-pre" if name == WASH_IN else name).split("-")}

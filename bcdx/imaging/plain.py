@@ -29,7 +29,7 @@ def read_plain_frames(origin: Origin) -> list[Frame]:
         DicomError: It is no image, one that cannot be used, or one of nobody.
     """
     with _opened(origin.path) as image:
-        shape = (image.height, image.width)
+        shape, kind = (image.height, image.width), str(image.format)
     if not origin.patient:
         raise DicomError(NO_PATIENT)
     patient, name, pseudonyms = origin.patient, origin.name, origin.pseudonyms
@@ -45,6 +45,7 @@ def read_plain_frames(origin: Origin) -> list[Frame]:
             split_digest=split_digest(origin.salt, patient),
             laterality_reason="a plain image has no laterality",
             shape=shape,
+            format=kind,
             is_plain=True,
             patient_is_file=origin.patient_is_file,
         )

@@ -85,6 +85,7 @@ class Exclusion:
         path: Where it lies; for the terminal and the private index only, "" where it is not at hand.
         images: Images it stands for: each phase of a sample counts, an unreadable file is one, a label row none.
         flagged: It takes part all the same; `images` then does not count.
+        label: Its class, "" where it has none or none is known.
     """
 
     key: str
@@ -92,6 +93,7 @@ class Exclusion:
     path: str = ""
     images: int = 1
     flagged: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True)

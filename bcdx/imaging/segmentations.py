@@ -15,7 +15,7 @@ from pydicom.pixels import pixel_array
 
 from bcdx.errors import DicomError, LabelError
 from bcdx.imaging.damage import translate_damage
-from bcdx.imaging.dicom import Origin, _describe_frame, frame_item, is_dicom
+from bcdx.imaging.dicom import Origin, describe_frame, frame_item, is_dicom
 from bcdx.imaging.drawn import EMPTY, Lesion, Mask, Patch, Place, crop
 from bcdx.imaging.frames import MAX_PIXELS, Frame
 from bcdx.imaging.identity import Pseudonyms
@@ -119,7 +119,7 @@ def _read_lesion(seg: Dataset, number: int, header: _Header, pseudonyms: Pseudon
     for index, stored in _read_frames(seg, number):
         part = crop(_threshold(seg, stored, number))
         if part is not None:
-            frame = _describe_frame(seg, origin, index)
+            frame = describe_frame(seg, origin, index)
             images = tuple(_list_images(seg, index, pseudonyms))
             patches.append(Patch(*part, place=_find_place(frame), images=images, shape=frame.shape))
     key = pseudonyms.code("lesion", f"{header.instance}#{number}")

@@ -11,7 +11,7 @@ import numpy as np
 from bcdx.imaging.drawn import Lesion, Patch, Place
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.geometry import slice_normal
-from bcdx.imaging.phases import Key, _has_position, _position_key
+from bcdx.imaging.phases import Key, has_position, position_key
 
 NO_STACK = "a lesion of the patient fits no stack of the images"
 AMBIGUOUS = "the lesion fits several stacks; narrow `select`"
@@ -87,12 +87,12 @@ def _count(frames: Iterable[Frame]) -> int:
 def _count_phases(frames: Iterable[Frame]) -> int:
     kinds: dict[Key, list[Frame]] = {}
     for frame in frames:
-        kinds.setdefault(_position_key(frame), []).append(frame)
+        kinds.setdefault(position_key(frame), []).append(frame)
     return max(map(_count, kinds.values()), default=0)
 
 
 def _stack_key(frame: Frame) -> Key:
-    if frame.orientation is None or not _has_position(frame):
+    if frame.orientation is None or not has_position(frame):
         return frame.study, frame.series, frame.shape
     return (
         frame.study,
@@ -105,7 +105,7 @@ def _stack_key(frame: Frame) -> Key:
 
 def _slice_key(frame: Frame) -> Key:
     """Return where in its stack an image lies, whatever it shows; without a position each stands for itself."""
-    if frame.position_mm is None or not _has_position(frame):
+    if frame.position_mm is None or not has_position(frame):
         return frame.instance_number, frame.index
     return tuple(round(value, 2) + 0.0 for value in frame.position_mm)
 
@@ -190,7 +190,7 @@ def _find_patch(patch: Patch, stack: Stack) -> Key | None:
     frame = stack.sample
     if patch.shape not in {None, frame.shape}:
         return None
-    if patch.place is None or not _has_position(frame) or not frame.frame_of_reference:
+    if patch.place is None or not has_position(frame) or not frame.frame_of_reference:
         return _find_images(patch, stack)
     return _find_place(patch.place, stack)
 

@@ -75,10 +75,19 @@ def judge_stack(stack: Stack, fits: Sequence[Fit], rules: Rules) -> dict[Key, Ve
     """
     own = [fit for fit in fits if fit.stack is stack]
     if not own:
-        return dict.fromkeys(stack.frames, OTHER_STACK)
+        known = _list_sides(fits)
+        return {position: _judge_undrawn(stack.sides[position], known, rules) for position in stack.frames}
     elsewhere = (fit for fit in fits if fit.stack is not stack)
     case = _Case(stack, rules, _unite(stack, own), _list_sides(fits), _list_sides(elsewhere))
     return {position: _judge(position, case) for position in stack.frames}
+
+
+def _judge_undrawn(side: str, known: frozenset[str], rules: Rules) -> Verdict:
+    """Return what a slice is of a stack that nobody has drawn on: the other breast was often imaged on its own."""
+    is_other = "unknown" not in {side, *known} and side not in known
+    if is_other and rules.labels.other_breast == "normal":
+        return Mark(rules.classes[0], "other breast")
+    return OTHER_STACK
 
 
 def _list_sides(fits: Iterable[Fit]) -> frozenset[str]:

@@ -196,8 +196,7 @@ def measure(cases: Cases, run: runs.Run, calibration: dict[str, Any], *, split: 
     """Return the content of `metrics.json` for one split."""
     levels = evaluate(cases, thresholds=calibration["thresholds"])
     facts = {"split": split, "classes": list(run.classes), "positive": run.positive}
-    warning = {"warning": runs.PATIENT_IS_FILE} if run.patient_is_file else {}
-    return {**facts, **warning, **levels}
+    return {**facts, **run.warnings(), **levels}
 
 
 def make_cases(probabilities: Probabilities, table: Table, run: runs.Run, *, top_slices: int) -> Cases:

@@ -21,6 +21,7 @@ from bcdx.errors import RunError, SettingsError
 from bcdx.learning.data import Data
 from bcdx.learning.network import find_weights
 from bcdx.learning.precision import resolve_policy
+from bcdx.records.manifest import warn_of_split
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,6 @@ RUN, METRICS, MODEL, CALIBRATION = "run.json", "metrics.json", "model.keras", "c
 TRACKED = ("tensorflow", "keras", "keras-tuner", "numpy", "pydicom", "scikit-learn")
 NOT_IDENTITY = {"out", "overwrite", "dataset", "records", "reuse"}
 """Settings that change where a run lies, not what it is; the data are told apart by their hash."""
-PATIENT_IS_FILE = (
-    "every file was taken for a patient of its own: images of one person may stand in several splits, and intervals "
-    "are too narrow"
-)
-"""What stands beside every figure of such a collection."""
 
 
 class Run(BaseModel):
@@ -72,6 +68,15 @@ class Run(BaseModel):
     versions: dict[str, str]
     git_revision: str | None = None
     selection: dict[str, Any] | None = None
+
+    @property
+    def leaking(self) -> bool:
+        """Whether images, not patients, were dealt to the splits."""
+        return bool(self.dataset["split"]["unit"] == "image")
+
+    def warnings(self) -> dict[str, str]:
+        """Return what must stand beside every figure of this run, by name."""
+        return warn_of_split(patient_is_file=self.patient_is_file, leaking=self.leaking)
 
 
 def run_folder(settings: Fit) -> Path:

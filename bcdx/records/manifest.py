@@ -11,9 +11,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bcdx.config import Dataset
 from bcdx.errors import RecordsError
+from bcdx.records.ledger import EXCLUSIONS
 
 MANIFEST = "manifest.json"
-PLACE_AND_PACE = {"source", "out", "workers", "overwrite"}
+PATIENT_IS_FILE = (
+    "every file was taken for a patient of its own: images of one person may stand in several splits, and intervals "
+    "are too narrow"
+)
+SPLIT_BY_IMAGE = (
+    "LEAKING: split by image, so that other images of a tested patient were in training; these figures say nothing of "
+    "new patients"
+)
+PLACE_AND_PACE = {"source", "out", "workers", "overwrite", "catalogue", "licence", "citations", "dry_run"}
 """Settings that change where and how fast shards are written, not what is in them."""
 
 
@@ -41,10 +50,12 @@ class SplitFacts(_Facts):
 
 
 class Left(_Facts):
-    """What was left out, by key."""
+    """How much was left out, or is odd, for one reason; `exclusions.csv` says what, by key."""
 
-    key: str
+    action: str
     reason: str
+    count: int
+    images: int
 
 
 class Manifest(_Facts):
@@ -58,9 +69,12 @@ class Manifest(_Facts):
         data_hash: SHA-256 over the shards' own.
         preparation: Steps from stored values to a record.
         normalisation: Per unit the real values mapped to 0 and 65535.
-        exclusions: All that was left out.
+        exclusions: All that was left out or flagged, by reason.
         files: Files looked at.
+        images: Images to be accounted for: used + those that `exclusions` stand for.
+        used: Images that went into samples, each phase counted.
         patient_is_file: Every plain image was taken for a patient of its own.
+        leaking: Images, not patients, were dealt to the splits.
     """
 
     format: Literal[2] = 2
@@ -75,7 +89,10 @@ class Manifest(_Facts):
     normalisation: tuple[dict[str, Any], ...]
     exclusions: tuple[Left, ...]
     files: int
+    images: int
+    used: int
     patient_is_file: bool
+    leaking: bool
     versions: dict[str, str]
 
     def summary(self) -> str:
@@ -84,14 +101,27 @@ class Manifest(_Facts):
         for name, facts in self.splits.items():
             per_class = ", ".join(f"{label} {count}" for label, count in facts.samples_per_class.items())
             lines.append(f"{name:<12}{facts.patients:>10}{facts.samples:>10}   {per_class}")
-        reasons = len(self.exclusions)
-        return "\n".join([*lines, f"left out: {reasons} (by key in {MANIFEST})" if reasons else "left out: nothing"])
+        left = self.images - self.used
+        lines.append(f"{self.images} images: {self.used} used, {left} left out ({EXCLUSIONS} says why)")
+        lines += [f"WARNING: {text}" for text in self.warnings().values()]
+        return "\n".join(lines)
+
+    def warnings(self) -> dict[str, str]:
+        """Return what must stand beside every figure of such shards, by name; see `warn_of_split`."""
+        return warn_of_split(patient_is_file=self.patient_is_file, leaking=self.leaking)
+
+
+def warn_of_split(*, patient_is_file: bool, leaking: bool) -> dict[str, str]:
+    """Return `warning` and `leak_warning` as far as they apply."""
+    warnings = {"warning": PATIENT_IS_FILE} if patient_is_file else {}
+    return {**warnings, **({"leak_warning": SPLIT_BY_IMAGE} if leaking else {})}
 
 
 def describe_recipe(dataset: Dataset) -> dict[str, Any]:
     """Return the recipe as it may be published: without paths."""
     recipe = dataset.model_dump(mode="json", exclude=PLACE_AND_PACE)
-    recipe["labels"].pop("file")
+    for name in ("file", "source", "page"):
+        recipe["labels"].pop(name)
     if dataset.source != "phantom":
         recipe.pop("phantom")
     return recipe

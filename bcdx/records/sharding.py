@@ -21,7 +21,7 @@ from bcdx._native import import_tensorflow
 from bcdx.config import Dataset
 from bcdx.errors import RecordsError
 from bcdx.records.gate import check_leakage, join_duplicates
-from bcdx.records.manifest import MANIFEST, Manifest, Shard, SplitFacts
+from bcdx.records.manifest import MANIFEST, SPLIT_BY_IMAGE, Manifest, Shard, SplitFacts
 from bcdx.records.split import SPLITS, assign_splits, check_classes
 from bcdx.records.staging import Entry, HasKey, Prepare, Staged, read_image, stage_study
 
@@ -74,15 +74,9 @@ def plan_shards(entries: Sequence[Entry], dataset: Dataset, classes: Sequence[st
     """
     if len({entry.shape for entry in entries}) > 1:
         raise RecordsError("images differ in shape; with phases as channels set `phases`")
-    groups = join_duplicates(entries) if dataset.merge_duplicates else {}
-    labels: dict[str, set[int]] = {}
-    for entry in entries:
-        labels.setdefault(groups.get(entry.split_digest, entry.split_digest), set()).add(entry.label)
-    assigned = assign_splits({digest: frozenset(found) for digest, found in labels.items()}, dataset.split)
-    splits = {entry.split_digest: assigned[groups.get(entry.split_digest, entry.split_digest)] for entry in entries}
-    check_leakage(entries, splits)
+    splits = deal_images(entries, dataset) if dataset.split.unit == "image" else deal_patients(entries, dataset)
     ordered = order_records(entries, dataset.split.salt)
-    members = {name: [one for one in ordered if splits[one[0].split_digest] == name] for name in SPLITS}
+    members = {name: [one for one in ordered if splits[one[0].sample] == name] for name in SPLITS}
     counts = {
         name: np.bincount([one.label for one, _ in found], minlength=len(classes)).tolist() if found else []
         for name, found in members.items()
@@ -90,6 +84,35 @@ def plan_shards(entries: Sequence[Entry], dataset: Dataset, classes: Sequence[st
     check_classes(counts, classes)
     size, least = dataset.shard_bytes, dataset.min_shards
     return Plan({name: cut_shards(name, members[name], shard_bytes=size, min_shards=least) for name in SPLITS})
+
+
+def deal_patients(entries: Sequence[Entry], dataset: Dataset) -> dict[str, str]:
+    """Return sample -> split, all samples of a patient in one.
+
+    Raises:
+        RecordsError: There are too few patients, or two of them share something and are not merged.
+    """
+    groups = join_duplicates(entries) if dataset.merge_duplicates else {}
+    labels: dict[str, set[int]] = {}
+    for entry in entries:
+        labels.setdefault(groups.get(entry.split_digest, entry.split_digest), set()).add(entry.label)
+    assigned = assign_splits({digest: frozenset(found) for digest, found in labels.items()}, dataset.split)
+    splits = {entry.split_digest: assigned[groups.get(entry.split_digest, entry.split_digest)] for entry in entries}
+    check_leakage(entries, splits)
+    return {entry.sample: splits[entry.split_digest] for entry in entries}
+
+
+def deal_images(entries: Sequence[Entry], dataset: Dataset) -> dict[str, str]:
+    """Return sample -> split, each image on its own: what leaks, for comparison with studies that did so."""
+    logger.warning("WARNING: %s", SPLIT_BY_IMAGE)
+    salt = dataset.split.salt
+    digests = {
+        entry.sample: hashlib.sha256(f"{salt}:{entry.split_digest}:{entry.pixels}".encode()).hexdigest()
+        for entry in entries
+    }
+    labels = {digests[entry.sample]: frozenset({entry.label}) for entry in entries}
+    assigned = assign_splits(labels, dataset.split)
+    return {sample: assigned[digest] for sample, digest in digests.items()}
 
 
 def order_records(entries: Iterable[Entry], salt: str) -> list[tuple[Entry, int]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx._native import _muted_stderr, import_tensorflow
+from bcdx._native import muted_stderr, import_tensorflow
 from bcdx._versions import installed_versions
 from bcdx.errors import DicomError, RecordsError
 from bcdx.imaging.damage import translate_damage
@@ -138,7 +138,7 @@ def _render(op: Any, content: bytes) -> NDArray[np.uint16]:
 
     DCMTK writes its opinion of files straight to file descriptor 2: a line for each MR image with a rescale.
     """
-    with _muted_stderr():
+    with muted_stderr():
         found: NDArray[np.uint16] = op(content, color_dim=True, on_error="strict", scale="preserve").numpy()
     return found
 

@@ -115,3 +115,16 @@ def test_summary_has_no_nan() -> None:
     """However little was measured, no line shows `nan` or `None`."""
     for metrics in (make_metrics(patients=1), make_metrics(every_patient_ill=True, sides=("L", "unknown"))):
         assert not re.search(r"\b(nan|None)\b", summarise(metrics, title="run"))
+
+
+def test_summary_lays_two_results_side_by_side() -> None:
+    """Each with how its splits were made, its own interval and its own warnings; the levels stay apart."""
+    leaking = {**make_metrics(noise=0.0), "leak_warning": "LEAKING: split by image"}
+    text = summarise({**make_metrics(), "beside": leaking}, title="run")
+    head = next(line for line in text.splitlines() if line.startswith("side by side"))
+    assert "this: split by patient" in head
+    assert "beside: split by image, LEAKING" in head
+    assert "WARNING (beside): LEAKING: split by image" in text
+    table = text[text.index("side by side") :]
+    assert [3, 3] == [table.count("per "), table.count("ROC AUC")]
+    assert not re.search(r"\b(nan|None)\b", table)

@@ -123,3 +123,64 @@ def test_values_that_pydicom_warns_of_are_quoted_nowhere(
     path.write_bytes(path.read_bytes().replace(b"1.2.77.1", b"ANNA.1.1"))
     assert frames_of(path)
     assert "ANNA" not in caplog.text + "".join(str(one.message) for one in recwarn)
+
+
+LEFT, RIGHT = [60.0, 0.0, 0.0], [-60.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected", "remarks"),
+    [
+        # geometry and words agree, or words alone tell
+        ({"ImagePositionPatient": LEFT, "SeriesDescription": "SAG T1 LT"}, ("L", "geometry"), 0),
+        ({"SeriesDescription": "SAG T1 LT"}, ("L", "description"), 0),
+        ({"SeriesDescription": "SAG T1"}, ("unknown", "no laterality tag and no geometry"), 0),
+        # where both tell and disagree, geometry wins and the words are reported
+        ({"ImagePositionPatient": RIGHT, "SeriesDescription": "SAG T1 LT"}, ("R", "geometry"), 1),
+        # a series' tag cannot speak for the other breast of a bilateral stack; that of an image can
+        ({"ImagePositionPatient": RIGHT, "Laterality": "L"}, ("R", "geometry"), 1),
+        ({"ImagePositionPatient": RIGHT, "ImageLaterality": "L"}, ("L", "ImageLaterality"), 1),
+        ({"ImagePositionPatient": [5.0, 0.0, 0.0], "Laterality": "L"}, ("L", "Laterality"), 0),  # a coil on the midline
+        ({"ImagePositionPatient": LEFT, "SeriesDescription": "SAG BILATERAL"}, ("L", "geometry"), 0),
+    ],
+)
+def test_laterality_comes_from_the_surest_source(
+    write_dicom: Any, elements: dict[str, Any], expected: tuple[str, str], remarks: int
+) -> None:
+    """Every other source that names the other breast costs a remark."""
+    if "ImagePositionPatient" in elements:
+        elements = {**elements, "ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "PixelSpacing": [1.0, 1.0]}
+    frame = frames_of(write_dicom("a.dcm", PIXELS, **elements))[0]
+    assert expected == (frame.laterality, frame.laterality_reason)
+    assert remarks == len(frame.remarks)
+
+
+def test_plane_comes_from_geometry_and_words_that_disagree_are_reported(write_dicom: Any) -> None:
+    """The words of a series are often left over from another protocol."""
+    place = {"ImagePositionPatient": LEFT, "ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "PixelSpacing": [1.0, 1.0]}
+    frame = frames_of(write_dicom("a.dcm", PIXELS, SeriesDescription="AX T1 VIBRANT", **place))[0]
+    assert ("sagittal", ("plane: description axial, geometry sagittal",)) == (frame.plane, frame.remarks)
+    assert "axial" == frames_of(write_dicom("b.dcm", PIXELS, SeriesDescription="AX T1 VIBRANT"))[0].plane
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"SeriesDescription": "SAG T1 FS", "ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "mip"),
+        ({"SeriesDescription": "3 plane loc"}, "localizer"),
+        ({"SeriesDescription": "SUB 1", "Modality": "MG"}, "unknown"),  # words on mammograms mean other things
+    ],
+)
+def test_kind_of_series_comes_from_words_and_image_type(
+    write_dicom: Any, elements: dict[str, Any], expected: str
+) -> None:
+    """Of magnetic resonance alone."""
+    assert expected == frames_of(write_dicom("a.dcm", PIXELS, **elements))[0].kind
+
+
+def test_burned_in_annotation_is_seen(write_dicom: Any) -> None:
+    """YES in any spelling; NO and silence are no."""
+    values = {"YES": True, "yes ": True, "NO": False, None: False}
+    for number, (value, expected) in enumerate(values.items()):
+        elements = {} if value is None else {"BurnedInAnnotation": value}
+        assert expected is frames_of(write_dicom(f"{number}.dcm", PIXELS, **elements))[0].burned_in

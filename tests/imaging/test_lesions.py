@@ -162,6 +162,17 @@ def test_other_stacks_say_nothing() -> None:
     assert {OTHER_STACK} == set(verdicts(mark(frames, draw(6), other_breast="normal"), [*other, *later]))
 
 
+def test_other_breast_may_have_been_imaged_on_its_own() -> None:
+    """Another frame of reference is another stack; its side alone tells."""
+    drawn, other = make_series("a", LEFT), make_series("b", [-x for x in LEFT[:5]], frame_of_reference="G")
+    midline = make_series("c", [5.0], frame_of_reference="H")
+    frames = [*drawn, *other, *midline]
+    assert {OTHER_STACK} == set(verdicts(mark(frames, draw(12)), [*other, *midline]))
+    marking = mark(frames, draw(12), other_breast="normal")
+    assert {"other breast"} == set(verdicts(marking, other))
+    assert [OTHER_STACK] == verdicts(marking, midline)
+
+
 def test_free_slices_of_two_drawn_stacks_say_nothing() -> None:
     """Each may show what was drawn on the other, unless that lies in the other breast."""
     low, high = draw(6, key="K"), draw(6, key="M", row=12)  # the second is beyond the rows of the first stack

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bcdx.config import Dataset
+from bcdx.config import Dataset, Split
 from bcdx.errors import RecordsError
 from bcdx.records.sharding import cut_shards, order_records, plan_shards
 
@@ -72,3 +72,21 @@ def test_images_of_two_shapes_are_refused(make_entry: Any) -> None:
     """A split of mixed shapes could not be batched."""
     with pytest.raises(RecordsError, match="differ in shape"):
         plan_shards([make_entry(0), make_entry(1, shape=(4, 4, 3))], Dataset(), ["a", "b"])
+
+
+def test_split_by_image_leaks_and_says_so(make_entry: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Images of one patient go to several splits, as shares say, whatever their order; a warning names it."""
+    entries = [
+        make_entry(number, **{name: getattr(make_entry(number % 5), name) for name in ("patient", "split_digest")})
+        for number in range(100)
+    ]
+    dataset = Dataset(split=Split(unit="image", validation=0.2, test=0.3))
+    plan = plan_shards(entries, dataset, ("a", "b"))
+    members = {name: [entry for shard in shards for entry, _ in shard.records] for name, shards in plan.splits.items()}
+    assert {"train": 50, "validation": 20, "test": 30} == {name: len(found) for name, found in members.items()}
+    assert {one.patient for one in members["train"]} & {one.patient for one in members["test"]}
+    assert "LEAKING" in caplog.text
+    assert plan == plan_shards(entries[::-1], dataset, ("a", "b"))
+    copies = [replace(entries[n], split_digest=f"{n}", patient=f"{n}", sample=f"copy{n}") for n in range(20)]
+    with pytest.raises(RecordsError, match="in two splits"):  # by patient the same images would be refused
+        plan_shards([*entries, *copies], Dataset(), ("a", "b"))
