@@ -19,6 +19,7 @@ from bcdx.imaging.damage import translate_damage
 from bcdx.imaging.descriptions import Description, parse_description
 from bcdx.imaging.frames import MAX_PIXELS, Frame, TimeKeys
 from bcdx.imaging.geometry import find_laterality, find_plane
+from bcdx.imaging.header import read_usual_header
 from bcdx.imaging.identity import Pseudonyms, split_digest
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def read_header(path: Path) -> Dataset:
         DicomError: It cannot be read as DICOM.
     """
     with translate_damage(path, "damaged DICOM"):
-        return pydicom.dcmread(path, force=True, defer_size="2 KB")
+        return read_usual_header(path) or pydicom.dcmread(path, force=True, defer_size="2 KB")
 
 
 @dataclass(frozen=True)
