@@ -1,61 +1,195 @@
-"""One study in; its samples, normalised, resized and ready to be stored, out."""
+"""One study in; its samples, normalised, resized and ready to be stored, out, one at a time.
+
+A study is read twice, once for its percentiles and once for its images. Stored values are kept in between as far as
+`KEPT_BYTES` goes; what lies beyond is decoded again, so that memory does not grow with the study.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bcdx.config import Dataset
 from bcdx.errors import DicomError
+from bcdx.imaging.channels import describe_channels, fill_value, find_phases, make_channels
 from bcdx.imaging.collection import Item, Study
-from bcdx.imaging.decode import read_slice
-from bcdx.imaging.frames import Slice
-from bcdx.imaging.normalise import fit_square, percentile_range, quantise, to_unit_range
-from bcdx.imaging.sample import Exclusion, Prepared, Sample
+from bcdx.imaging.decode import Decode, read_stored
+from bcdx.imaging.frames import Frame
+from bcdx.imaging.normalise import (
+    Stack,
+    find_place,
+    fit_square,
+    hash_likeness,
+    pass_through_jpeg,
+    quantise,
+    to_unit_range,
+)
+from bcdx.imaging.percentiles import Tally
+from bcdx.imaging.sample import NO_BOX, Box, Exclusion, Mark, Sample
+from bcdx.imaging.stored import Mask, Pixels, Stored
 
 FLAT = "no contrast: all its pixels are equal"
 NO_CONTRAST = "no contrast between its percentiles"
+EMPTY = "empty: tissue on less than the wanted share"
+TISSUE = 0.1
+"""Brighter than this part of the normalised range is tissue."""
 FULL_RANGE = 65535.0
+KEPT_BYTES = 256 * 2**20
+"""Stored values of one study that are kept between the two readings."""
 
-Read = tuple[Item, tuple[Slice, ...]]
+Range = tuple[float, float]
+
+UNMARKED = Mark("", origin="")
 
 
-def prepare_study(study: Study, dataset: Dataset) -> Prepared:
-    """Read, normalise and resize all samples of a study.
+@dataclass(frozen=True)
+class _Looked:
+    """What the first reading found of one sample: its phases' numbers, ranges' keys, and codes of their pixels."""
+
+    item: Item
+    phases: tuple[int, ...]
+    keys: tuple[str, ...]
+    source_pixels: tuple[str, ...]
+
+
+def prepare_study(study: Study, dataset: Dataset, decode: Decode | None = None) -> PreparedStudy:
+    """Read, normalise and resize all samples of a study, each when it is asked for.
 
     One pair of percentiles is shared by what `normalise.unit` says; a sample with one unreadable phase, or with none
     that shows anything, is left out as a whole and does not count for them. With unit "none", real units 0 to 65535
     are stored as they are and what lies outside is cut.
+
+    Args:
+        study: What to prepare.
+        dataset: How.
+        decode: A decoder that is asked before pydicom.
     """
-    read: list[Read] = []
-    exclusions: list[Exclusion] = []
-    for item in study.items:
+    return PreparedStudy(study, dataset, decode)
+
+
+class PreparedStudy:
+    """What one study becomes, as a stream; it offers what `imaging.sample.Prepared` does.
+
+    Attributes:
+        samples: One after the other, once.
+    """
+
+    def __init__(self, study: Study, dataset: Dataset, decode: Decode | None) -> None:
+        self._dataset, self._decode = dataset, decode
+        self._kept: dict[str, tuple[Stored, ...]] = {}
+        self._kept_bytes = 0
+        self._tallies: dict[str, Tally] = {}
+        self._ranges: dict[str, Range] = {}
+        self._left: list[Exclusion] = []
+        self._done = False
+        self.samples: Iterator[Sample] = self._prepare(study)
+
+    @property
+    def exclusions(self) -> tuple[Exclusion, ...]:
+        """All that was left out; known when all samples have been taken."""
+        self._check_done()
+        return tuple(self._left)
+
+    @property
+    def normalisation(self) -> tuple[dict[str, float | str], ...]:
+        """The real values that became 0 and 65535, by unit; known when all samples have been taken."""
+        self._check_done()
+        return tuple({"unit": key, "low": low, "high": high} for key, (low, high) in sorted(self._ranges.items()))
+
+    def _check_done(self) -> None:
+        if not self._done:
+            raise RuntimeError("a study's exclusions and normalisation are known when all its samples have been taken")
+
+    def _prepare(self, study: Study) -> Iterator[Sample]:
+        for items in _group_items(study.items, self._dataset):
+            looked = [one for item in items if (one := self._look(item)) is not None]
+            self._find_ranges(looked)
+            for one in looked:
+                sample = self._finish(one)
+                if isinstance(sample, Sample):
+                    yield sample
+                else:
+                    self._leave_out(one.item, sample)
+        self._done = True
+
+    def _leave_out(self, item: Item, reason: str) -> None:
+        self._left.append(Exclusion(item.key, reason, item.frames[0].path, images=len(item.frames)))
+
+    def _look(self, item: Item) -> _Looked | None:
+        """Read a sample for its percentiles, None where it is left out: it cannot be read, or all of it is flat."""
         try:
-            read.append((item, _read_item(item, voi=dataset.voi)))
+            phases = find_phases(self._dataset.channels, len(item.frames))
+            images = self._read(item, phases)
+            hashes = _hash_sources(images)
         except DicomError as error:
-            exclusions.append(Exclusion(item.key, error.reason, item.frames[0].path))
-    ranges = _find_ranges(read, dataset)
-    samples = []
-    for item, slices in read:
-        pairs = [ranges[_unit_key(item, one, dataset)] for one in slices]
-        sample = _make_sample(item, slices, pairs, dataset.size) if all(high > low for low, high in pairs) else None
-        if sample is not None and sample.image.any():
-            samples.append(sample)
-        else:
-            exclusions.append(Exclusion(item.key, NO_CONTRAST, item.frames[0].path))
-    normalisation: tuple[dict[str, float | str], ...] = tuple(
-        {"unit": key, "low": low, "high": high} for key, (low, high) in sorted(ranges.items())
-    )
-    return Prepared(tuple(samples), tuple(exclusions), normalisation)
+            self._leave_out(item, error.reason)
+            return None
+        keys = tuple(_unit_key(item, item.frames[number], self._dataset) for number in phases)
+        rule = self._dataset.normalise
+        for image, key in zip(images, keys, strict=True):
+            if key == "none":
+                self._ranges[key] = (0.0, FULL_RANGE)
+            else:
+                self._tallies.setdefault(key, Tally(rule.low, rule.high)).add(image)
+        self._keep(item, images)
+        return _Looked(item, phases, keys, hashes)
+
+    def _find_ranges(self, looked: Sequence[_Looked]) -> None:
+        while unsettled := {key: one for key, one in self._tallies.items() if not one.settled}:
+            for tally in unsettled.values():
+                tally.new_look()
+            for one in looked:
+                if not unsettled.keys().isdisjoint(one.keys):
+                    for image, key in zip(self._read_again(one), one.keys, strict=True):
+                        self._tallies[key].look_again(image)
+        self._ranges.update({key: tally.percentiles() for key, tally in self._tallies.items()})
+        self._tallies.clear()
+
+    def _finish(self, one: _Looked) -> Sample | str:
+        """Return a sample, or why it is left out."""
+        ranges = [self._ranges[key] for key in one.keys]
+        if not all(high > low for low, high in ranges):
+            return NO_CONTRAST
+        images = self._read_again(one)
+        self._forget(one.item)
+        units = [to_unit_range(image, *pair) for image, pair in zip(images, ranges, strict=True)]
+        least = self._dataset.select.min_tissue
+        if least and np.count_nonzero(units[0] > TISSUE) < least * units[0].size:
+            return EMPTY
+        padding = {number: image.padding for number, image in zip(one.phases, images, strict=True)}
+        stored = _store(dict(zip(one.phases, units, strict=True)), padding, self._dataset)
+        if not (stored if isinstance(self._dataset.channels, str) else np.stack(units)).any():
+            return NO_CONTRAST
+        return _make_sample(one, stored, self._dataset.size)
+
+    def _read(self, item: Item, phases: Sequence[int]) -> tuple[Stored, ...]:
+        voi, decode = self._dataset.voi, self._decode
+        return tuple(read_stored(item.frames[number], voi=voi, decode=decode) for number in phases)
+
+    def _read_again(self, one: _Looked) -> tuple[Stored, ...]:
+        kept = self._kept.get(one.item.key)
+        return self._read(one.item, one.phases) if kept is None else kept
+
+    def _keep(self, item: Item, images: tuple[Stored, ...]) -> None:
+        size = _count_bytes(images)
+        if self._kept_bytes + size <= KEPT_BYTES:
+            self._kept[item.key] = images
+            self._kept_bytes += size
+
+    def _forget(self, item: Item) -> None:
+        self._kept_bytes -= _count_bytes(self._kept.pop(item.key, ()))
+
+
+def _count_bytes(images: Sequence[Stored]) -> int:
+    return sum(one.values.nbytes for one in images)
 
 
 def describe_preparation(dataset: Dataset) -> dict[str, Any]:
     """Return the steps from stored values to a record, as the manifest keeps them."""
-    rule = dataset.normalise
+    rule, computed = dataset.normalise, describe_channels(dataset.channels)
     return {
         "steps": [
             "padding mask from PixelPaddingValue and PixelPaddingRangeLimit",
@@ -64,25 +198,24 @@ def describe_preparation(dataset: Dataset) -> dict[str, Any]:
             "negation of MONOCHROME1",
             "(x - low) / (high - low), cut to [0, 1], per unit in `normalisation`",
             "padding to 0",
-            f"Pillow bilinear to fit {dataset.size} x {dataset.size}, centred on 0",
+            *(["channels computed from the phases, each as `computed` says"] if computed else []),
+            f"Pillow bilinear to fit {dataset.size} x {dataset.size}, centred on {'its padding' if computed else '0'}",
             "round(65535 x) as uint16",
+            *([f"8-bit JPEG of quality {dataset.jpeg_quality}, times 257"] if dataset.jpeg_quality else []),
         ],
         "unit": rule.unit,
         "percentiles": [rule.low, rule.high],
-        "channels": dataset.channels,
+        "channels": dataset.channels if isinstance(dataset.channels, str) else list(dataset.channels),
+        **({"computed": computed} if computed else {}),
+        **({"min_tissue": dataset.select.min_tissue, "tissue": f"x > {TISSUE:g}"} if dataset.select.min_tissue else {}),
     }
 
 
-def _read_item(item: Item, *, voi: bool) -> tuple[Slice, ...]:
-    """Return the slices of a sample.
-
-    Raises:
-        DicomError: One cannot be read, or all are flat.
-    """
-    slices = tuple(read_slice(frame, voi=voi) for frame in item.frames)
-    if all(one.is_flat for one in slices):
-        raise DicomError(FLAT)
-    return slices
+def _group_items(items: Sequence[Item], dataset: Dataset) -> Iterator[Sequence[Item]]:
+    """Yield samples that may share percentiles: first those of a study or series, then each of the others alone."""
+    alone = {item.key for item in items if _unit_of(item, dataset) in {"image", "none"}}
+    yield [item for item in items if item.key not in alone]
+    yield from ([item] for item in items if item.key in alone)
 
 
 def _unit_of(item: Item, dataset: Dataset) -> str:
@@ -92,29 +225,39 @@ def _unit_of(item: Item, dataset: Dataset) -> str:
     return "image" if first.is_plain or first.modality == "MG" else "study"
 
 
-def _unit_key(item: Item, one: Slice, dataset: Dataset) -> str:
-    unit = _unit_of(item, dataset)
-    codes = {"study": one.frame.study, "series": one.frame.series, "image": item.key, "none": "none"}
-    return codes[unit]
+def _unit_key(item: Item, frame: Frame, dataset: Dataset) -> str:
+    codes = {"study": frame.study, "series": frame.series, "image": item.key, "none": "none"}
+    return codes[_unit_of(item, dataset)]
 
 
-def _find_ranges(read: Sequence[Read], dataset: Dataset) -> dict[str, tuple[float, float]]:
-    members: dict[str, list[Slice]] = {}
-    for item, slices in read:
-        for one in slices:
-            members.setdefault(_unit_key(item, one, dataset), []).append(one)
-    rule = dataset.normalise
-    return {
-        key: (0.0, FULL_RANGE) if key == "none" else percentile_range(slices, rule.low, rule.high)
-        for key, slices in members.items()
-    }
+def _hash_sources(images: Sequence[Stored]) -> tuple[str, ...]:
+    """Return a code of each image that is not flat.
+
+    Raises:
+        DicomError: All are.
+    """
+    hashes = tuple(one.hash_source() for one in images if not one.is_flat)
+    if not hashes:
+        raise DicomError(FLAT)
+    return hashes
 
 
-def _make_sample(item: Item, slices: Sequence[Slice], pairs: Sequence[tuple[float, float]], size: int) -> Sample:
-    squares = [fit_square(to_unit_range(one, low, high), size) for one, (low, high) in zip(slices, pairs, strict=True)]
-    frame, scale = item.frames[0], squares[0][1]
+def _store(units: Mapping[int, Pixels], padding: Mapping[int, Mask | None], dataset: Dataset) -> Stack:
+    """Return the stored image, shape (size, size, channels)."""
+    names = dataset.channels
+    channels = [
+        quantise(fit_square(pixels, dataset.size, fill=fill_value(names, number)))
+        for number, pixels in enumerate(make_channels(names, units, padding))
+    ]
+    image = np.stack(channels, axis=-1)
+    return image if dataset.jpeg_quality is None else pass_through_jpeg(image, dataset.jpeg_quality)
+
+
+def _make_sample(one: _Looked, image: Stack, size: int) -> Sample:
+    item, frame = one.item, one.item.frames[0]
+    mark, scale = item.mark or UNMARKED, find_place(frame.shape, size).scale
     return Sample(
-        image=quantise(np.stack([square for square, _ in squares], axis=-1)),
+        image=image,
         label=item.label,
         patient=frame.patient,
         split_digest=frame.split_digest,
@@ -126,10 +269,21 @@ def _make_sample(item: Item, slices: Sequence[Slice], pairs: Sequence[tuple[floa
         site=frame.site,
         slice_index=item.slice_index,
         spacing_mm=(frame.spacing_mm[0] / scale, frame.spacing_mm[1] / scale),
-        source_pixels=tuple(_hash_pixels(one.pixels) for one in slices if not one.is_flat),
+        source_pixels=one.source_pixels,
+        label_origin=mark.origin,
+        lesion_mm2=mark.lesion_mm2,
+        lesion_box=place_box(mark.lesion_box, frame.shape, size),
+        likeness=hash_likeness(image),
     )
 
 
-def _hash_pixels(pixels: NDArray[np.float32]) -> str:
-    rows, columns = pixels.shape
-    return hashlib.sha256(f"{rows}x{columns}:".encode() + pixels.astype("<f4").tobytes()).hexdigest()
+def place_box(box: Box, shape: tuple[int, int], size: int) -> Box:
+    """Return rows and columns of a source image as those of its square; `NO_BOX` stays."""
+    if box == NO_BOX:
+        return NO_BOX
+    place = find_place(shape, size)
+    down, across = place.height / shape[0], place.width / shape[1]
+    top, left, bottom, right = box
+    return (
+        place.top + top * down, place.left + left * across, place.top + bottom * down, place.left + right * across,
+    )  # fmt: skip

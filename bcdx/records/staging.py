@@ -1,18 +1,24 @@
-"""Studies prepared by workers and kept until the shards are written; a killed run finds them again."""
+"""Studies prepared by workers and kept until the shards are written; a killed run finds them again.
+
+Images are written one by one as they are made; the index comes last, so that its presence means a whole study.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
-from bcdx._files import write_bytes, write_json
-from bcdx.imaging.sample import Exclusion, Prepared, Sample
+from bcdx._files import write_bytes
+from bcdx.imaging.sample import Exclusion, Sample
 
 
 class HasKey(Protocol):
@@ -21,6 +27,22 @@ class HasKey(Protocol):
     @property
     def key(self) -> str:
         """Code of the study."""
+
+
+class Prepared(Protocol):
+    """What staging takes of a prepared study: `imaging.sample.Prepared`, or a stream of the same."""
+
+    @property
+    def samples(self) -> Iterable[Sample]:
+        """Taken once, before the others are asked for."""
+
+    @property
+    def exclusions(self) -> Sequence[Exclusion]:
+        """What was left out."""
+
+    @property
+    def normalisation(self) -> Sequence[dict[str, float | str]]:
+        """One entry per unit."""
 
 
 Prepare = Callable[[Any], Prepared]
@@ -85,30 +107,49 @@ def stage_study(study: HasKey, prepare: Prepare, folder: Path) -> Staged:
     if index.exists():
         return _read_index(index)
     prepared = prepare(study)
-    images = [np.ascontiguousarray(sample.image, dtype="<u2").tobytes() for sample in prepared.samples]
-    name, offset, entries = f"{study.key}.raw", 0, []
-    for sample, image in zip(prepared.samples, images, strict=True):
-        entries.append(_make_entry(sample, image, (name, offset)))
-        offset += len(image)
-    write_bytes(folder / name, b"".join(images))
+    name = f"{study.key}.raw"
+    with _written_whole(folder / name) as file:
+        entries = tuple(_append(sample, file, name) for sample in prepared.samples)
     exclusions = tuple(replace(one, path="") for one in prepared.exclusions)
-    staged = Staged(tuple(entries), exclusions, prepared.normalisation)
-    write_json(index, asdict(staged), mode=0o600)
+    staged = Staged(entries, exclusions, tuple(prepared.normalisation))
+    lines = {name: [vars(one) for one in getattr(staged, name)] for name in ("entries", "exclusions")}
+    content = {**lines, "normalisation": staged.normalisation}
+    write_bytes(index, json.dumps(content, allow_nan=False).encode(), mode=0o600)
     return staged
 
 
 def read_image(folder: Path, entry: Entry) -> bytes:
     """Return a staged sample's pixels."""
-    with (folder / entry.file).open("rb") as file:
+    with (folder / entry.file).open("rb", buffering=0) as file:
         file.seek(entry.offset)
         return file.read(entry.size_bytes)
 
 
-def _make_entry(sample: Sample, image: bytes, place: tuple[str, int]) -> Entry:
+@contextmanager
+def _written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that takes its place, synced, when the block ends well, and vanishes when it does not."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _append(sample: Sample, file: IO[bytes], name: str) -> Entry:
+    """Write a sample's pixels to the end of the file and return its entry."""
     height, width, channels = sample.image.shape
-    digest = hashlib.sha256(f"{height}x{width}x{channels}:".encode() + image).hexdigest()
-    known = {name: value for name, value in vars(sample).items() if name != "image"}
-    return Entry(**known, pixels=digest, file=place[0], offset=place[1], shape=(height, width, channels))
+    image = np.ascontiguousarray(sample.image, dtype="<u2").data
+    digest = hashlib.sha256(f"{height}x{width}x{channels}:".encode())
+    digest.update(image)
+    offset = file.tell()
+    file.write(image)
+    known = {key: value for key, value in vars(sample).items() if key != "image"}
+    shape = (height, width, channels)
+    return Entry(**known, pixels=digest.hexdigest(), file=name, offset=offset, shape=shape)
 
 
 def _read_index(path: Path) -> Staged:

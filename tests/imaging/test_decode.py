@@ -15,6 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from bcdx.errors import DicomError
+from bcdx.imaging import decode as decode_module
 from bcdx.imaging.decode import read_slice
 from bcdx.imaging.dicom import Origin, read_dicom_frames
 from bcdx.imaging.frames import Frame, Slice
@@ -56,6 +57,48 @@ def test_read_slice_gives_rescaled_stored_values(  # type: ignore[no-untyped-def
     )
     expected = (stored * slope + intercept).astype(np.float32)
     np.testing.assert_array_equal(-expected if photometric == "MONOCHROME1" else expected, slice_of(path).pixels)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bits=st.sampled_from([1, 8, 11, 16]),
+    kind=st.sampled_from([np.uint8, np.int8, np.uint16, np.int16]),
+    padded=st.sampled_from([None, 0, 5, 120]),
+    seed=st.integers(0, 2**16),
+)
+def test_pixels_read_from_their_place_equal_those_that_pydicom_decodes(  # type: ignore[no-untyped-def]
+    write_dicom, bits, kind, padded, seed
+) -> None:
+    """Two frames, any bits, whatever stands in the unused ones."""
+    width = np.dtype(kind).itemsize * 8
+    bits = min(bits, width)
+    pixels = np.random.default_rng(seed).integers(0, 2**width, (2, 6, 5)).astype(f"u{width // 8}").view(kind)
+    elements = {} if padded is None else {"PixelPaddingValue": padded}
+    path = write_dicom("p.dcm", pixels, NumberOfFrames=2, BitsStored=bits, HighBit=bits - 1, **elements)
+    for frame in frames_of(path):
+        found = read_slice(frame)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decode_module, "_read_layout", lambda *_: None)
+            expected = read_slice(frame)
+        np.testing.assert_array_equal(expected.pixels, found.pixels)
+        assert (expected.padding is None) == (found.padding is None)
+        if expected.padding is not None and found.padding is not None:
+            np.testing.assert_array_equal(expected.padding, found.padding)
+
+
+def test_file_that_has_changed_since_its_header_was_read_is_read_anew(write_dicom: Any) -> None:
+    """Its pixels lie elsewhere now."""
+    pixels = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    frame = frames_of(write_dicom("c.dcm", pixels))[0]
+    write_dicom("c.dcm", pixels[::-1], SeriesDescription="a header of another length")
+    np.testing.assert_array_equal(pixels[::-1], read_slice(frame).pixels)
+
+
+def test_decoder_of_another_size_is_an_error(write_dicom: Any) -> None:
+    """Nothing is cut or padded to fit."""
+    frame = frames_of(write_dicom("d.dcm", np.ones((8, 8), np.uint16)))[0]
+    with pytest.raises(DicomError, match="disagree on the size"):
+        read_slice(frame, decode=lambda *_: np.ones((8, 9), np.uint16))
 
 
 def compress(plain: Path, syntax: UID) -> Path:

@@ -9,20 +9,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcdx.config import Dataset, Labels, Normalise
+from bcdx.config import Dataset, Labels, Normalise, Select
 from bcdx.errors import BcdxError
-from bcdx.imaging.collection import Study, scan
+from bcdx.imaging import prepare as prepare_module
+from bcdx.imaging.collection import Item, Study, scan
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.identity import Pseudonyms
-from bcdx.imaging.normalise import fit_square
-from bcdx.imaging.prepare import describe_preparation, prepare_study
-from bcdx.imaging.sample import Prepared
+from bcdx.imaging.prepare import describe_preparation, place_box, prepare_study
+from bcdx.imaging.sample import NO_BOX, Mark, Prepared
+
+
+def scan_studies(folder: Path, dataset: Dataset) -> tuple[Study, ...]:
+    return scan(dataset, source=folder, pseudonyms=Pseudonyms(b"k"), labelled=False).studies
+
+
+def take_all(study: Study, dataset: Dataset, **options: Any) -> Prepared:
+    stream = prepare_study(study, dataset, **options)
+    samples = tuple(stream.samples)
+    return Prepared(samples, stream.exclusions, stream.normalisation)
 
 
 def prepare(folder: Path, **settings: Any) -> tuple[list[Prepared], Dataset]:
     dataset = Dataset(**settings)
-    found = scan(dataset, source=folder, pseudonyms=Pseudonyms(b"k"), labelled=False)
-    return [prepare_study(study, dataset) for study in found.studies], dataset
+    return [take_all(study, dataset) for study in scan_studies(folder, dataset)], dataset
 
 
 def reference(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -159,18 +168,170 @@ def test_phases_become_channels_in_order_of_time(write_dicom: Any, tmp_path: Pat
     assert means[0] < means[1] < means[2]
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "inner"), [((10, 20), 20, (10, 20)), ((20, 10), 40, (40, 20)), ((5, 5), 9, (9, 9))]
-)
-def test_fit_square_keeps_the_aspect_ratio(shape: tuple[int, int], size: int, inner: tuple[int, int]) -> None:
-    """The image is as large as it fits, centred, on zeros; untouched where no resize is needed."""
-    pixels = np.random.default_rng(0).random(shape).astype(np.float32) + 0.1
-    square, scale = fit_square(pixels, size)
-    filled = np.argwhere(square > 0)
-    assert inner == tuple(filled.max(axis=0) - filled.min(axis=0) + 1)
-    assert scale == size / max(shape)
-    if max(shape) == size:
-        np.testing.assert_array_equal(pixels, square[square > 0].reshape(shape))
+def test_what_was_left_out_is_known_at_the_end_only(study: tuple[Path, list[np.ndarray]]) -> None:
+    """Asking earlier is a mistake that shows."""
+    dataset = Dataset(size=8)
+    stream = prepare_study(scan_studies(study[0], dataset)[0], dataset)
+    with pytest.raises(RuntimeError, match="all its samples"):
+        _ = stream.exclusions
+    assert 3 == len(list(stream.samples))
+    assert () == stream.exclusions
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 200, 2**20])
+def test_samples_are_the_same_however_much_is_kept_between_the_readings(
+    study: tuple[Path, list[np.ndarray]], monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    """What is not kept is decoded again."""
+    (expected,), _ = prepare(study[0], size=8)
+    monkeypatch.setattr(prepare_module, "KEPT_BYTES", kept_bytes)
+    (found,), _ = prepare(study[0], size=8)
+    assert [one.image.tobytes() for one in expected.samples] == [one.image.tobytes() for one in found.samples]
+    assert expected.normalisation == found.normalisation
+
+
+PLACE = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "FrameOfReferenceUID": "1.9"}
+
+
+def write_phases(write_dicom: Any, phases: list[np.ndarray], **elements: Any) -> list[Path]:
+    """One position, seen several times."""
+    return [
+        write_dicom(
+            f"in/{number}.dcm", pixels, TemporalPositionIdentifier=number, InstanceNumber=number,
+            ImagePositionPatient=[0, 0, 0], **{**STACK, **PLACE, **elements},
+        )
+        for number, pixels in enumerate(phases, 1)
+    ]  # fmt: skip
+
+
+def join_phases(folder: Path, dataset: Dataset, **facts: Any) -> Study:
+    """Return a study of one sample that has all files of a folder for its phases."""
+    (study,) = scan_studies(folder, dataset.model_copy(update={"channels": "grey"}))
+    frames = sorted((item.frames[0] for item in study.items), key=lambda frame: frame.instance_number)
+    return Study(study.key, (Item(tuple(frames), 0, **facts),))
+
+
+def test_computed_channels_share_the_range_of_the_study(write_dicom: Any, tmp_path: Path) -> None:
+    """A difference is counted in units of all phases that are read; others take no part."""
+    rng = np.random.default_rng(0)
+    phases = [rng.integers(0, top, (8, 8)).astype(np.uint16) for top in (100, 300, 60000, 200)]
+    write_phases(write_dicom, phases)
+    dataset = Dataset(size=8, channels=("pre", "early-pre", "late"))
+    prepared = take_all(join_phases(tmp_path / "in", dataset), dataset)
+    used = [phases[0], phases[1], phases[3]]
+    low, high = np.percentile(np.stack(used), (0.5, 99.5))
+    pre, early, late = (np.clip((one - low) / (high - low), 0, 1) for one in used)
+    expected = np.stack([pre, (early - pre + 1) / 2, late], axis=-1) * 65535
+    np.testing.assert_allclose(prepared.samples[0].image, expected, atol=1)
+    assert 3 == len(prepared.samples[0].source_pixels)
+
+
+def test_difference_has_its_middle_beside_the_image(write_dicom: Any, tmp_path: Path) -> None:
+    """Where there is nothing, nothing changes."""
+    write_phases(write_dicom, [np.arange(32, dtype=np.uint16).reshape(4, 8) * n for n in (1, 2)])
+    dataset = Dataset(size=8, channels=("pre", "early-pre"))
+    image = take_all(join_phases(tmp_path / "in", dataset), dataset).samples[0].image
+    assert [{0}, {32768}] == [set(image[[0, 1, 6, 7], :, channel].ravel().tolist()) for channel in (0, 1)]
+
+
+def test_sample_left_out_counts_all_its_phases(write_dicom: Any, tmp_path: Path) -> None:
+    """No image is lost from the account."""
+    ramp = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    path = write_phases(write_dicom, [ramp, ramp * 2, ramp * 3])[1]
+    path.write_bytes(path.read_bytes()[:-20])
+    dataset = Dataset(size=8, channels="phases")
+    prepared = take_all(join_phases(tmp_path / "in", dataset), dataset)
+    assert [(3, "pixel data cannot be decoded")] == [(one.images, one.reason) for one in prepared.exclusions]
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.0, 2), (0.2, 2), (0.3, 1)])
+def test_slice_with_too_little_tissue_is_empty(write_dicom: Any, tmp_path: Path, least: float, expected: int) -> None:
+    """A quarter of one is brighter than a tenth of the range, all of the other."""
+    full = np.random.default_rng(0).integers(500, 1000, (8, 8)).astype(np.uint16)
+    quarter = full.copy()
+    quarter[4:] = quarter[:, 4:] = 3
+    write_dicom("in/full.dcm", full, **STACK)
+    write_dicom("in/quarter.dcm", quarter, **STACK)
+    (prepared,), _ = prepare(tmp_path / "in", size=16, select=Select(min_tissue=least))
+    assert expected == len(prepared.samples)
+    assert ["empty: tissue on less than the wanted share"] * (2 - expected) == [o.reason for o in prepared.exclusions]
+
+
+def test_sample_knows_where_its_label_comes_from(write_dicom: Any, tmp_path: Path) -> None:
+    """The lesion's box moves with the image into its square."""
+    write_dicom("in/a.dcm", np.arange(200, dtype=np.uint16).reshape(10, 20), **STACK)
+    dataset = Dataset(size=40)
+    mark = Mark("tumour", "lesion", 12.5, (2.0, 4.0, 5.0, 10.0))
+    sample = take_all(join_phases(tmp_path / "in", dataset, mark=mark), dataset).samples[0]
+    assert ("lesion", 12.5, (14.0, 8.0, 20.0, 20.0)) == (sample.label_origin, sample.lesion_mm2, sample.lesion_box)
+    unmarked = take_all(join_phases(tmp_path / "in", dataset), dataset).samples[0]
+    assert ("", -1.0, NO_BOX) == (unmarked.label_origin, unmarked.lesion_mm2, unmarked.lesion_box)
+    assert NO_BOX == place_box(NO_BOX, (10, 20), 40)
+
+
+def test_box_goes_where_the_bright_pixels_go(write_dicom: Any, tmp_path: Path) -> None:
+    """Whatever the shape."""
+    pixels = np.random.default_rng(0).integers(0, 9, (60, 37)).astype(np.uint16)
+    pixels[20:50, 5:30] = 1000
+    write_dicom("in/a.dcm", pixels, **STACK)
+    dataset = Dataset(size=50)
+    mark = Mark("tumour", "lesion", 1.0, (20.0, 5.0, 50.0, 30.0))
+    sample = take_all(join_phases(tmp_path / "in", dataset, mark=mark), dataset).samples[0]
+    bright = np.argwhere(sample.image[..., 0] > 40000)
+    expected = [*bright.min(axis=0), *(bright.max(axis=0) + 1)]
+    np.testing.assert_allclose(sample.lesion_box, expected, atol=1.0)
+
+
+def test_jpeg_quality_leaves_eight_bits(study: tuple[Path, list[np.ndarray]]) -> None:
+    """As early studies had them."""
+    (prepared,), dataset = prepare(study[0], size=8, jpeg_quality=90)
+    assert not any((sample.image % 257).any() for sample in prepared.samples)
+    assert "8-bit JPEG of quality 90, times 257" in describe_preparation(dataset)["steps"]
+
+
+def test_decoder_is_asked_before_pydicom(study: tuple[Path, list[np.ndarray]]) -> None:
+    """What it leaves alone pydicom reads."""
+    folder, stack = study
+    dataset = Dataset(size=8, normalise=Normalise(unit="none"))
+    asked = []
+
+    def decode(path: Path, header: Any) -> np.ndarray | None:
+        asked.append(header.InstanceNumber)
+        return stack[0] + np.uint16(1) if path.name == "0.dcm" else None
+
+    prepared = take_all(scan_studies(folder, dataset)[0], dataset, decode=decode)
+    by_slice = sorted(prepared.samples, key=lambda sample: sample.slice_index)
+    assert {1, 2, 3} == set(asked)
+    np.testing.assert_array_equal(stack[0] + 1, by_slice[0].image[..., 0])
+    np.testing.assert_array_equal(stack[1], by_slice[1].image[..., 0])
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("slopes", [(1, 1, 1, 1), (1, 0.5, 2, 3)])
+@pytest.mark.parametrize("kind", [np.int16, np.uint8])
+def test_study_of_several_kinds_equals_a_numpy_reference(
+    write_dicom: Any, tmp_path: Path, photometric: str, slopes: tuple[float, ...], kind: Any
+) -> None:
+    """Signed, rescaled, negated and padded slices in one study, by hand from the recorded steps."""
+    sign = -1 if photometric == "MONOCHROME1" else 1
+    rng = np.random.default_rng(0)
+    stack = [rng.integers(0, 100, (11, 16)).astype(kind) - (50 if kind is np.int16 else 0) for _ in slopes]
+    for index, (pixels, slope) in enumerate(zip(stack, slopes, strict=True)):
+        write_dicom(
+            f"in/{index}.dcm", pixels.astype(kind), InstanceNumber=index + 1, PhotometricInterpretation=photometric,
+            RescaleSlope=slope, RescaleIntercept=-7.5, PixelPaddingValue=40, PixelPaddingRangeLimit=45, **STACK,
+        )  # fmt: skip
+    (prepared,), _ = prepare(tmp_path / "in", size=24)
+    real = [
+        (sign * (one.astype(np.float64) * slope - 7.5)).astype(np.float32)
+        for one, slope in zip(stack, slopes, strict=True)
+    ]
+    masks = [(one >= 40) & (one <= 45) for one in stack]
+    low, high = np.percentile(np.concatenate([one[~mask] for one, mask in zip(real, masks, strict=True)]), (0.5, 99.5))
+    assert (low, high) == (prepared.normalisation[0]["low"], prepared.normalisation[0]["high"])
+    by_slice = sorted(prepared.samples, key=lambda sample: sample.slice_index)
+    for one, mask, sample in zip(real, masks, by_slice, strict=True):
+        np.testing.assert_array_equal(square(one, mask, low, high, 24), sample.image[..., 0])
 
 
 def test_preparation_is_recorded_step_by_step() -> None:
@@ -178,6 +339,9 @@ def test_preparation_is_recorded_step_by_step() -> None:
     recorded = describe_preparation(Dataset(voi=True))
     assert "VOI LUT or window" in recorded["steps"]
     assert recorded["percentiles"] == [0.5, 99.5]
+    computed = describe_preparation(Dataset(channels=("pre", "wash-in"), select=Select(min_tissue=0.1)))
+    assert ["pre", "wash-in"] == computed["channels"] == list(computed["computed"])
+    assert 0.1 == computed["min_tissue"]
 
 
 @pytest.mark.real_data
@@ -207,7 +371,7 @@ def test_real_records_equal_a_numpy_reference(
 
 def compare_study(study: Study, decode: Any) -> int:
     """Hold a study's samples equal to the reference; return how many there are."""
-    prepared = {sample.sample: sample.image for sample in prepare_study(study, Dataset(size=64)).samples}
+    prepared = {sample.sample: sample.image for sample in take_all(study, Dataset(size=64)).samples}
     frames = [item.frames[0] for item in study.items if item.key in prepared]
     pixels = [decode(Path(frame.path))[frame.index] for frame in frames]
     padded = [find_padded(frame, one) for frame, one in zip(frames, pixels, strict=True)]
@@ -246,7 +410,7 @@ def test_real_patches_equal_a_numpy_reference(shared_data: Path) -> None:
     dataset = Dataset(channels="phases", labels=Labels(file="labels.csv"), size=96)
     found = scan(dataset, source=shared_data / "breast_dce_patches", pseudonyms=Pseudonyms(b"k"))
     study = found.studies[0]
-    prepared = prepare_study(study, dataset)
+    prepared = take_all(study, dataset)
     raw = {frame.path: pydicom.dcmread(frame.path).pixel_array for item in study.items for frame in item.frames}
     low, high = np.percentile(np.stack(list(raw.values())).astype(np.float32), (0.5, 99.5))
     for item, sample in zip(study.items, prepared.samples, strict=True):

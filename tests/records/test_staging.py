@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +48,32 @@ def test_staging_names_no_file(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if b"CANARY" in path.read_bytes()]
 
 
-def test_index_is_written_after_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study whose pixels could not be kept whole is prepared again."""
+class Broken:
+    """A study whose second sample is never made."""
 
-    def fail(*_: object) -> None:
+    exclusions: tuple[Exclusion, ...] = ()
+    normalisation: tuple[dict[str, float | str], ...] = ()
+
+    @property
+    def samples(self) -> Iterator[Sample]:
+        """One, then the end of the world."""
+        yield PREPARED.samples[0]
+        raise KeyboardInterrupt
+
+
+def test_study_broken_off_leaves_nothing_and_is_prepared_again(tmp_path: Path) -> None:
+    """Neither an index nor half of the pixels."""
+    with pytest.raises(KeyboardInterrupt):
+        stage_study(Study(), lambda _: Broken(), tmp_path)
+    assert [] == list(tmp_path.iterdir())
+    assert 2 == len(stage_study(Study(), lambda _: PREPARED, tmp_path).entries)
+
+
+def test_index_is_written_after_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study without one is prepared again."""
+
+    def fail(*_: object, **__: object) -> None:
+        assert (tmp_path / "study.raw").exists()
         raise OSError
 
     with monkeypatch.context() as patch:
@@ -57,6 +81,24 @@ def test_index_is_written_after_the_pixels(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(OSError):
             stage_study(Study(), lambda _: PREPARED, tmp_path)
     assert 2 == len(stage_study(Study(), lambda _: PREPARED, tmp_path).entries)
+
+
+def test_samples_are_written_as_they_are_made(tmp_path: Path) -> None:
+    """No two images of a study are in memory at once."""
+
+    class Stream(Broken):
+        @property
+        def samples(self) -> Iterator[Sample]:
+            for number in range(50):
+                image = np.full((64, 64, 1), number, np.uint16)
+                held.append(weakref.ref(image))
+                yield Sample(image, 0, "p", "d", "s", f"x{number}")
+                del image
+                assert sum(one() is not None for one in held) <= 1
+
+    held: list[weakref.ref[np.ndarray]] = []
+    staged = stage_study(Study(), lambda _: Stream(), tmp_path)
+    assert [number * 64 * 64 * 2 for number in range(50)] == [entry.offset for entry in staged.entries]
 
 
 def test_same_pixels_in_another_shape_are_another_image(tmp_path: Path) -> None:
