@@ -1,6 +1,6 @@
 """Studies in, a folder of shards and its manifest out: whole or not at all, the same bytes whatever the order.
 
-Stage (parallel, one task a study, without TensorFlow) -> plan (pure: gate, split, order, shards) -> write.
+Stage (parallel, one task a study; workers have no TensorFlow) -> plan (pure: gate, split, order, shards) -> write.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -60,10 +62,27 @@ def stage_studies(
     folder.mkdir(parents=True, exist_ok=True)
     task = partial(stage_study, prepare=prepare, folder=folder)
     futures: list[Future[Staged]] = [executor.submit(task, study) for study in studies]
-    for future in as_completed(futures):
-        future.result()
-        tick(1)
+    with _loading_tensorflow():
+        for future in as_completed(futures):
+            future.result()
+            tick(1)
     return [future.result() for future in futures]
+
+
+@contextmanager
+def _loading_tensorflow() -> Iterator[None]:
+    """Import TensorFlow beside the block, whose workers have been started: writing needs it, and it takes seconds."""
+
+    def load() -> None:
+        with suppress(Exception):  # whoever needs it imports it again and says what is wrong
+            import_tensorflow()
+
+    thread = Thread(target=load, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()  # it mutes stderr meanwhile
 
 
 def plan_shards(entries: Sequence[Entry], dataset: Dataset, classes: Sequence[str]) -> Plan:
