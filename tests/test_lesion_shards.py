@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bcdx import config
-from bcdx.errors import LabelError, RecordsError
+from bcdx.errors import BcdxError, LabelError, RecordsError
 from bcdx.records.manifest import Manifest, read_manifest
 from bcdx.records.reader import read_table
 from bcdx.shard import write_records
@@ -128,3 +128,27 @@ def test_a_real_exam_is_labelled_by_its_box(shared_data: Path, tmp_path: Path) -
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert [["axial", "unknown"]] == [row["values"] for row in card["tables"][0]["rows"]]
     assert read_manifest(tmp_path / "out") == manifest
+
+
+def test_lesion_drawn_on_another_plane_labels_no_slice_of_the_wanted_one(write_dicom: Any, tmp_path: Path) -> None:
+    """Its numbers would fit the sagittal stack as well; but the dynamic axial one is what was meant."""
+    rng = np.random.default_rng(0)
+    axial = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesDescription": "AX DYN"}
+    sagittal = {"ImageOrientationPatient": SAGITTAL, "SeriesDescription": "SAG T1"}
+    (tmp_path / "masks").mkdir()
+    for patient in range(PATIENTS):
+        known = {"PatientID": f"P{patient}", "StudyInstanceUID": f"1.2.{patient}", "PixelSpacing": [1.0, 1.0]}
+        for series, facts in (("1", axial), ("2", axial), ("3", sagittal)):
+            for number in range(1, 9):
+                x, z = (4.0 * number + 40, 0.0) if series == "3" else (-8.0, 4.0 * number)
+                write_dicom(
+                    f"dicom/{patient}/{series}/{number}.dcm", rng.integers(0, 4000, (16, 16)).astype(np.uint16),
+                    **known, **facts, SeriesInstanceUID=f"1.2.{patient}.{series}", SeriesNumber=int(series),
+                    InstanceNumber=number, ImagePositionPatient=[x, 0.0, z], AcquisitionTime=f"10000{series}",
+                )  # fmt: skip
+        box = struct.pack("<6H", 2, 3, 3, 5, 7, 4)
+        (tmp_path / "masks" / f"P{patient}.les").write_bytes(box + b"\1" * 40)
+    with pytest.raises(BcdxError, match="drawn on another stack"):
+        shard(tmp_path, "out", select={"plane": ["sagittal"]})
+    manifest = shard(tmp_path, "out", select={"plane": ["axial"]})
+    assert 2 * 2 * PATIENTS == sum(one.samples_per_class["tumour"] for one in manifest.splits.values())

@@ -14,7 +14,16 @@ from bcdx.imaging.frames import Frame
 from bcdx.imaging.identity import Pseudonyms
 from bcdx.imaging.labels import CONFLICT, UNUSED, LabelTable, read_labels
 from bcdx.imaging.lesions import mark_frames, read_lesions
-from bcdx.imaging.phases import choose_phases, count_phases, group_phases, needed_phases
+from bcdx.imaging.phases import (
+    AGAINST_TIME,
+    choose_phases,
+    count_phases,
+    count_usual,
+    group_phases,
+    is_against_time,
+    needed_phases,
+    usual_phases,
+)
 from bcdx.imaging.placement import rank_slices
 from bcdx.imaging.plain import NO_PATIENT
 from bcdx.imaging.reading import Door, Read, drop_copies, leave_out, list_files, read_all
@@ -122,7 +131,7 @@ def scan(
         found = _label_by_lesions(frames, dataset, read, pseudonyms) if labelled else _leave_unlabelled(frames)
     marks = found.marks
     exclusions += found.exclusions
-    frames, refused = select_slices(found.frames, dataset.select)
+    frames, refused = select_slices(found.frames, stacks, dataset.select)
     groups, ungrouped = _group(frames, marks, dataset)
     exclusions += [*refused, *ungrouped]
     if not groups:
@@ -161,9 +170,13 @@ def _label_by_lesions(frames: list[Frame], dataset: Dataset, read: Read, pseudon
     negative, positive = dataset.classes or LESION_CLASSES
     if dataset.positive == negative:
         negative, positive = positive, negative
+    # whatever plane is asked for: else a lesion that was drawn on an axial stack would be found on a sagittal one
+    rules = dataset.select.model_copy(update={"plane": (), "min_slices": 1})
+    everything, _ = drop_copies(select_series(read.frames, rules)[0])
+    marking = mark_frames(everything, lesions, dataset.labels, (negative, positive))
     known, copies = drop_copies(frames)
-    marking = mark_frames(known, lesions, dataset.labels, (negative, positive))
-    unmatched = [Exclusion(key, reason, images=0) for key, reason in marking.unmatched]
+    paths = {lesion.key: str(lesion.path) for lesion in lesions if lesion.path.name}
+    unmatched = [Exclusion(key, reason, paths.get(key, ""), images=0) for key, reason in marking.unmatched]
     unlabelled = [leave_out(one, marking.reasons[one.sample]) for one in known if one.sample not in marking.marks]
     kept = [frame for frame in known if frame.sample in marking.marks]
     return _Labelled(kept, marking.marks, [*copies, *unmatched, *unlabelled])
@@ -188,6 +201,7 @@ def _group(frames: list[Frame], marks: Mapping[str, Mark], dataset: Dataset) -> 
         return [(frame,) for frame in frames], []
     groups, refused = group_phases(frames)
     exclusions = [leave_out(frame, reason) for frame, reason in refused]
+    usual = count_usual(groups)
     wanted = needed_phases(dataset.channels, dataset.phases or count_phases(groups))
     if groups and wanted < 2 and dataset.channels == "phases":
         raise BcdxError('channels = "phases", but no slice position has two phases; use channels = "grey"')
@@ -195,13 +209,15 @@ def _group(frames: list[Frame], marks: Mapping[str, Mark], dataset: Dataset) -> 
     for group in groups:
         labels = {marks[frame.sample].label for frame in group if frame.sample in marks}
         reason = ""
-        if len(group) < wanted:
-            reason = f"has {len(group)} of {wanted} phases"
+        if len(group) < wanted or len(group) < usual_phases(group, usual):
+            reason = f"has {len(group)} of {max(wanted, usual_phases(group, usual))} phases"
         elif len(labels) > 1:
             reason = "phases of one position have different labels"
         else:
             used, rest = choose_phases(group, dataset.channels, wanted)
             kept.append(used)
+            if is_against_time(group):
+                exclusions += [replace(leave_out(frame, AGAINST_TIME), flagged=True) for frame in used]
             unused = f"phase after the first {wanted}" if dataset.channels == "phases" else "phase of no channel"
             exclusions += [leave_out(frame, unused) for frame in rest]
         exclusions += [leave_out(frame, reason) for frame in group if reason]

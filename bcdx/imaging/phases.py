@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
-from bcdx.config import WASH_IN
+from bcdx.config import WASH_IN, Kind
 from bcdx.imaging.frames import Frame, TimeKeys
-
-Key = tuple[object, ...]
+from bcdx.imaging.placement import Key, grid_key, has_position
 
 NO_POSITION = "no slice position to group phases by"
 NO_ORDER = "nothing tells the order of its phases"
 
-NOT_DYNAMIC = frozenset({"t2", "diffusion", "other"})
+NOT_DYNAMIC = frozenset(get_args(Kind)) - {"t1"}
 """Kinds of series that are no phase of a dynamic study, though they may lie on its grid."""
+AGAINST_TIME = "phases ordered by number, against their acquisition times"
 
 TIMES = tuple(attrgetter(f"time_keys.{name}") for name in TimeKeys._fields)
 REPEAT = attrgetter("series_number", "instance_number", "index")
@@ -43,22 +43,12 @@ def group_phases(frames: Iterable[Frame]) -> tuple[list[tuple[Frame, ...]], list
     return ordered, refused
 
 
-def has_position(frame: Frame) -> bool:
-    """Return whether it is known where the frame lies."""
-    return frame.position_mm is not None and frame.orientation is not None
-
-
 def position_key(frame: Frame) -> Key:
     """Return what frames of one slice position have in common."""
-    if frame.position_mm is None or frame.orientation is None:
-        return frame.study, frame.series, frame.shape
+    place = (frame.position_mm or ()) if has_position(frame) else ()
     return (
-        frame.study,
-        frame.frame_of_reference,
-        tuple(round(value, 4) + 0.0 for value in frame.orientation),  # + 0.0: no negative zero
-        tuple(round(value, 2) + 0.0 for value in frame.position_mm),
-        frame.shape,
-        tuple(round(value, 4) for value in frame.spacing_mm),
+        *grid_key(frame),
+        tuple(round(value, 2) + 0.0 for value in place),
         frame.kind if frame.kind in NOT_DYNAMIC else "",
     )
 
@@ -82,9 +72,36 @@ def _sort_by(frames: Sequence[Frame], key: Callable[[Frame], Any]) -> tuple[Fram
     return None if None in values or len(set(values)) < len(values) else tuple(sorted(frames, key=key))
 
 
+def count_usual(groups: Iterable[Sequence[Frame]]) -> dict[Key, int]:
+    """Return how many phases most positions of each grid have; of equally frequent counts the larger.
+
+    Where a position has fewer it cannot be told which is missing, and the second of what is left may be the third.
+    """
+    counts: dict[Key, Counter[int]] = {}
+    for group in groups:
+        counts.setdefault(_dynamic_key(group[0]), Counter())[len(group)] += 1
+    return {key: max(found, key=lambda count: (found[count], count)) for key, found in counts.items()}
+
+
+def usual_phases(group: Sequence[Frame], usual: Mapping[Key, int]) -> int:
+    """Return how many phases most positions of a group's grid have."""
+    return usual[_dynamic_key(group[0])]
+
+
+def _dynamic_key(frame: Frame) -> Key:
+    return (*grid_key(frame), position_key(frame)[-1])
+
+
+def is_against_time(group: Sequence[Frame]) -> bool:
+    """Return whether phases that something else ordered contradict the acquisition times that all of them have."""
+    times = [frame.time_keys.acquisition_time for frame in group]
+    known = [time for time in times if time is not None]
+    return len(known) == len(times) and known != sorted(known)
+
+
 def count_phases(groups: Iterable[Sequence[Frame]], *, most: int = 3) -> int:
-    """Return how many phases most positions have, at most `most`; of equally frequent counts the larger."""
-    counts = Counter(min(len(group), most) for group in groups)
+    """Return how many phases most positions with phases have, at most `most`; of equally frequent counts the larger."""
+    counts = Counter(min(len(group), most) for group in groups if len(group) > 1)
     return max(counts, key=lambda count: (counts[count], count), default=0)
 
 

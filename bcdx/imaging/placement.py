@@ -21,9 +21,19 @@ GAP_TOLERANCE = 0.1
 """Of the stack's median gap; a neighbour farther off or nearer means a slice that is missing or moved."""
 
 
+def has_position(frame: Frame) -> bool:
+    """Return whether it is known where the frame lies."""
+    return frame.position_mm is not None and frame.orientation is not None
+
+
 def grid_key(frame: Frame) -> Key:
-    """Return what frames on one pixel grid of one study have in common, wherever they stand along it."""
-    orientation = frame.orientation or ()
+    """Return what frames on one pixel grid of one study have in common, wherever they stand along it.
+
+    A frame without a position belongs to its series.
+    """
+    orientation = frame.orientation
+    if orientation is None or not has_position(frame):
+        return frame.study, frame.series, frame.shape
     return (
         frame.study,
         frame.frame_of_reference,
@@ -34,12 +44,7 @@ def grid_key(frame: Frame) -> Key:
 
 
 def stack_key(frame: Frame) -> Key:
-    """Return what the slices of one stack have in common: the grid, and the breast, so that bilateral stacks split.
-
-    A frame without a position belongs to its series.
-    """
-    if frame.orientation is None or frame.position_mm is None:
-        return frame.study, frame.series, frame.laterality
+    """Return what the slices of one stack have in common: the grid, and the breast, so that bilateral stacks split."""
     return (*grid_key(frame), frame.laterality)
 
 
@@ -86,7 +91,7 @@ def remark_geometry(frames: Sequence[Frame]) -> dict[str, str]:
     """Return sample -> remark for frames of series on several grids and of stacks with uneven gaps."""
     remarks: dict[str, str] = {}
     for members in group_by(frames, lambda frame: (frame.series,)).values():
-        if len({grid_key(frame)[3:] for frame in members}) > 1:
+        if len({(frame.shape, *(round(one, 4) for one in frame.spacing_mm)) for frame in members}) > 1:
             remarks.update({frame.sample: MIXED_GRIDS for frame in members})
     for members in group_by(frames, lambda frame: (*stack_key(frame), frame.series)).values():
         if members[0].position_mm is not None and _is_uneven(members):

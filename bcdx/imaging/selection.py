@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from bcdx.config import Select
 from bcdx.imaging.descriptions import matches
 from bcdx.imaging.frames import Frame
-from bcdx.imaging.phases import group_phases
+from bcdx.imaging.phases import count_usual, group_phases, usual_phases
 from bcdx.imaging.placement import MIXED_ORIENTATIONS, find_edges, find_mixed, remark_geometry
-from bcdx.imaging.reading import leave_out
+from bcdx.imaging.reading import drop_copies, leave_out
 from bcdx.imaging.sample import Exclusion
 
 BURNED_IN = "BurnedInAnnotation is YES"
@@ -58,10 +58,15 @@ def select_series(frames: Sequence[Frame], select: Select) -> Kept:
     return kept, exclusions
 
 
-def select_slices(frames: Sequence[Frame], select: Select) -> Kept:
-    """Return the wanted slices of wanted series, and the others with their reason."""
-    edges = find_edges(frames, select.edge_slices)
-    phases = _name_phases(frames) if select.phase else {}
+def select_slices(frames: Sequence[Frame], stacks: Sequence[Frame], select: Select) -> Kept:
+    """Return the wanted slices of wanted series, and the others with their reason.
+
+    Args:
+        frames: Those that have a label.
+        stacks: All of the wanted series: where a stack ends and which phase is first does not depend on labels.
+    """
+    edges = find_edges(stacks, select.edge_slices)
+    phases = _name_phases(stacks) if select.phase else {}
     kept, exclusions = [], []
     for frame in frames:
         reason = _refuse_slice(frame, select, phases.get(frame.sample, set()))
@@ -89,11 +94,15 @@ def _refuse_slice(frame: Frame, select: Select, phases: set[str]) -> str | None:
 def _name_phases(frames: Sequence[Frame]) -> Mapping[str, set[str]]:
     """Return sample -> what a frame may be called: pre is the first at its position, early the second, late the last.
 
-    Where a position was imaged once, the description alone tells, and after contrast not whether early or late.
+    Where a position was imaged once, the description alone tells, and after contrast not whether early or late. Where
+    it lacks a phase that others of its grid have, nothing does.
     """
-    groups, _ = group_phases(frames)
+    groups, _ = group_phases(drop_copies(frames)[0])
+    usual = count_usual(groups)
     names: dict[str, set[str]] = {}
     for group in groups:
+        if len(group) < usual_phases(group, usual):
+            continue
         if len(group) == 1:
             told = {"pre": {"pre"}, "post": {"early", "late"}}
             names[group[0].sample] = told.get(group[0].contrast, set())

@@ -11,7 +11,8 @@ import numpy as np
 from bcdx.imaging.drawn import Lesion, Patch, Place
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.geometry import slice_normal
-from bcdx.imaging.phases import Key, has_position, position_key
+from bcdx.imaging.phases import NOT_DYNAMIC, position_key
+from bcdx.imaging.placement import Key, grid_key, has_position
 
 NO_STACK = "a lesion of the patient fits no stack of the images"
 AMBIGUOUS = "the lesion fits several stacks; narrow `select`"
@@ -63,7 +64,7 @@ def group_stacks(frames: Iterable[Frame]) -> list[Stack]:
     """Return the stacks that frames of one patient make, in an order that the frames' does not change."""
     stacks: dict[Key, dict[Key, list[Frame]]] = {}
     for frame in frames:
-        stacks.setdefault(_stack_key(frame), {}).setdefault(_slice_key(frame), []).append(frame)
+        stacks.setdefault(grid_key(frame), {}).setdefault(_slice_key(frame), []).append(frame)
     return [_make_stack(stacks[key]) for key in sorted(stacks, key=repr)]
 
 
@@ -89,18 +90,6 @@ def _count_phases(frames: Iterable[Frame]) -> int:
     for frame in frames:
         kinds.setdefault(position_key(frame), []).append(frame)
     return max(map(_count, kinds.values()), default=0)
-
-
-def _stack_key(frame: Frame) -> Key:
-    if frame.orientation is None or not has_position(frame):
-        return frame.study, frame.series, frame.shape
-    return (
-        frame.study,
-        frame.frame_of_reference,
-        tuple(round(value, 4) + 0.0 for value in frame.orientation),  # + 0.0: no negative zero
-        frame.shape,
-        tuple(round(value, 4) for value in frame.spacing_mm),
-    )
 
 
 def _slice_key(frame: Frame) -> Key:
@@ -146,16 +135,24 @@ def _fit_stack(lesion: Lesion, stack: Stack) -> set[Positions]:
 def _fit_numbers(patches: Sequence[Patch], stack: Stack) -> set[Positions]:
     """Return the positions of the patches' InstanceNumbers, as the series to be believed have them.
 
-    Those are series of dynamic positions, and among them series with one image a position: one that holds all passes
-    numbers them beyond the slices.
+    Those are series of dynamic positions, of the kind that is drawn on, whose numbers go from slice to slice: one that
+    holds the passes of a position one after another numbers images.
     """
-    ways: dict[Positions, tuple[bool, bool]] = {}
+    ways: dict[Positions, tuple[bool, bool, bool]] = {}
     for series in stack.list_series():
         positions = _look_up(patches, series, stack)
         if positions is not None:
-            rank = stack.is_dynamic(positions), all(_count(frames) == 1 for frames in series.values())
+            may_be_phase = any(frame.kind not in NOT_DYNAMIC for frames in series.values() for frame in frames)
+            rank = stack.is_dynamic(positions), may_be_phase, _numbers_slices(series)
             ways[positions] = max(rank, ways.get(positions, rank))
     return {positions for positions, rank in ways.items() if rank == max(ways.values())}
+
+
+def _numbers_slices(series: Mapping[Key, tuple[Frame, ...]]) -> bool:
+    """Return whether images that follow each other by number lie on different positions."""
+    numbered = {frame.instance_number: position for position, frames in series.items() for frame in frames}
+    order = [numbered[number] for number in sorted(numbered)]
+    return all(one != other for one, other in pairwise(order))
 
 
 def _look_up(patches: Sequence[Patch], series: Mapping[Key, tuple[Frame, ...]], stack: Stack) -> Positions | None:

@@ -15,6 +15,7 @@ from bcdx.imaging.stacks import Positions, Stack
 
 SMALL = "lesions cover less than min_area_mm2"
 NEAR = "within margin_mm of a lesion's end"
+BETWEEN = "between slices that a lesion was drawn on"
 OTHER_BREAST = "the breast without a lesion, where the other one has some"
 OTHER_STACK = "the lesion was drawn on another stack"
 NO_SIDE = "the lesion's breast is not known"
@@ -58,6 +59,7 @@ class _Case:
         covered: Slice position -> mask of all that lesions cover there, shape of the slice.
         sides: Breasts with lesions, of the patient.
         elsewhere: Breasts of the lesions that were drawn on other stacks.
+        reaches: Of each lesion that was drawn on this stack: breasts, first and last place along it, mm.
     """
 
     stack: Stack
@@ -65,6 +67,7 @@ class _Case:
     covered: Mapping[Key, Mask] = field(repr=False)
     sides: frozenset[str]
     elsewhere: frozenset[str]
+    reaches: tuple[tuple[set[str], float, float], ...]
 
 
 def judge_stack(stack: Stack, fits: Sequence[Fit], rules: Rules) -> dict[Key, Verdict]:
@@ -76,10 +79,27 @@ def judge_stack(stack: Stack, fits: Sequence[Fit], rules: Rules) -> dict[Key, Ve
     own = [fit for fit in fits if fit.stack is stack]
     if not own:
         known = _list_sides(fits)
-        return {position: _judge_undrawn(stack.sides[position], known, rules) for position in stack.frames}
+        alike = any(_are_alike(stack, fit) for fit in fits)
+        return {
+            position: _judge_undrawn(stack.sides[position], known, rules) if alike else OTHER_STACK
+            for position in stack.frames
+        }
     elsewhere = (fit for fit in fits if fit.stack is not stack)
-    case = _Case(stack, rules, _unite(stack, own), _list_sides(fits), _list_sides(elsewhere))
+    reaches = tuple(_find_reach(fit) for fit in own if stack.along_mm)
+    case = _Case(stack, rules, _unite(stack, own), _list_sides(fits), _list_sides(elsewhere), reaches)
     return {position: _judge(position, case) for position in stack.frames}
+
+
+def _find_reach(fit: Fit) -> tuple[set[str], float, float]:
+    places = [fit.stack.along_mm[position] for position in fit.positions]
+    return fit.sides, min(places), max(places)
+
+
+def _are_alike(stack: Stack, fit: Fit) -> bool:
+    """Return whether a stack is of the sort that was drawn on: else the sort of image would give the class away."""
+    return stack.sample.kind == fit.stack.sample.kind and (
+        stack.is_dynamic(stack.frames) == fit.stack.is_dynamic(fit.positions)
+    )
 
 
 def _judge_undrawn(side: str, known: frozenset[str], rules: Rules) -> Verdict:
@@ -130,17 +150,20 @@ def _find_nearness(position: Key, side: str, case: _Case) -> str:
     margin, along = case.rules.labels.margin_mm, case.stack.along_mm
     if position not in along:
         return NO_POSITION if margin > 0 else ""
+    place = along[position]
+    if any(low <= place <= high and any(_may_be_one(side, one) for one in sides) for sides, low, high in case.reaches):
+        return BETWEEN
     ends = (along[one] for one in case.covered if _may_be_one(side, case.stack.sides[one]))
-    gap = min((abs(end - along[position]) for end in ends), default=np.inf)
+    gap = min((abs(end - place) for end in ends), default=np.inf)
     return NEAR if gap <= margin + TOLERANCE_MM else ""
 
 
 def _judge_free(side: str, case: _Case) -> Verdict:
     """Return what a slice is on which no lesion lies."""
     negative = case.rules.classes[0]
-    if side == "unknown" or side in case.sides:
+    if side in case.sides:  # both unknown: slices that show both breasts, as axial ones do
         return Mark(negative, "same breast", 0.0)
-    if "unknown" in case.sides:
+    if "unknown" in {side, *case.sides}:
         return NO_SIDE
     return OTHER_BREAST if case.rules.labels.other_breast == "exclude" else Mark(negative, "other breast")
 

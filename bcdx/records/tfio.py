@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx._native import muted_stderr, import_tensorflow
+from bcdx._native import import_tensorflow, muted_stderr
 from bcdx._versions import installed_versions
 from bcdx.errors import DicomError, RecordsError
 from bcdx.imaging.damage import translate_damage

@@ -14,8 +14,8 @@ from PIL import Image
 from bcdx.config import Dataset, Labels, Select
 from bcdx.errors import BcdxError, LabelError
 from bcdx.imaging.collection import Collection, scan
-from bcdx.imaging.reading import match_patient
 from bcdx.imaging.identity import Pseudonyms
+from bcdx.imaging.reading import match_patient
 
 NAMES = Pseudonyms(b"k")
 

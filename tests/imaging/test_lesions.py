@@ -23,7 +23,7 @@ from bcdx.imaging.labels import NO_LABEL, UNUSED
 from bcdx.imaging.lesions import Marking, mark_frames, read_lesions
 from bcdx.imaging.sample import NO_BOX, Mark
 from bcdx.imaging.stacks import AMBIGUOUS, NO_STACK
-from bcdx.imaging.verdicts import NEAR, NO_POSITION, NO_SIDE, NO_SPACING, OTHER_BREAST, OTHER_STACK, SMALL
+from bcdx.imaging.verdicts import BETWEEN, NEAR, NO_POSITION, NO_SIDE, NO_SPACING, OTHER_BREAST, OTHER_STACK, SMALL
 
 NAMES = Pseudonyms(b"k")
 CLASSES = ("normal", "tumour")
@@ -336,3 +336,21 @@ def test_published_segmentation_is_found_by_geometry(shared_data: Path, duke: li
     marking = mark_frames(duke, read_lesions(labels, pseudonyms=NAMES, images=[seg]), labels, CLASSES)
     drawn = sorted(one.instance_number for one in duke if verdicts(marking, [one]) == ["lesion"])
     assert [94, 94, 104, 104] == drawn
+
+
+def test_slice_between_drawn_slices_is_not_free() -> None:
+    """Whether the lesion reaches there nobody has said; 8 mm apart the margin does not cover it."""
+    frames = make_series("a", [30.0 + 8 * number for number in range(8)])
+    assert ["lesion", BETWEEN, "lesion"] == verdicts(mark(frames, draw(3, 5)), frames[2:5])
+
+
+def test_midline_slices_of_a_bilateral_stack_are_of_no_breast() -> None:
+    """Over the sternum lies neither the breast with the lesion nor surely the other."""
+    frames = make_series("a", [-60.0, -40.0, -10.0, 0.0, 10.0, 40.0, 60.0])
+    assert [NO_SIDE] * 3 == verdicts(mark(frames, draw(7), other_breast="normal"), frames[2:5])
+
+
+def test_other_breast_must_be_imaged_alike() -> None:
+    """Else the sort of image would give the class away."""
+    drawn, other = make_series("a", LEFT, kind="t1"), make_series("b", [-x for x in LEFT[:5]], frame_of_reference="G")
+    assert {OTHER_STACK} == set(verdicts(mark([*drawn, *other], draw(12), other_breast="normal"), other))

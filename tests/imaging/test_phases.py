@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from bcdx.imaging.frames import Frame, TimeKeys
-from bcdx.imaging.phases import NO_ORDER, NO_POSITION, count_phases, group_phases
+from bcdx.imaging.phases import (
+    NO_ORDER,
+    NO_POSITION,
+    choose_phases,
+    count_phases,
+    group_phases,
+    is_against_time,
+    needed_phases,
+)
 
 
 def frame(name: str, **known: Any) -> Frame:
@@ -108,3 +116,39 @@ def test_count_phases_is_what_most_positions_have() -> None:
     """At most three; of equally frequent counts the larger."""
     assert 3 == count_phases([[1] * 5, [1] * 3, [1]])
     assert 2 == count_phases([[1] * 2, [1]])
+
+
+@pytest.mark.parametrize(
+    ("channels", "needed", "used"),
+    [
+        ("phases", 3, [0, 1, 2]),
+        (("pre",), 1, [0]),
+        (("early",), 2, [0, 1]),
+        (("late",), 2, [0, 4]),
+        (("pre", "early", "early-pre"), 2, [0, 1]),
+        (("early-pre", "late-early"), 3, [0, 1, 4]),
+        (("wash-in",), 2, [0, 1]),
+    ],
+)
+def test_channels_take_the_phases_that_they_are_made_of(channels: Any, needed: int, used: list[int]) -> None:
+    """Of five passes; pre always takes part, so that order alone tells which is which."""
+    group = tuple(frame(str(number)) for number in range(5))
+    assert needed == needed_phases(channels, 3)
+    chosen, rest = choose_phases(group, channels, needed)
+    assert used == [int(one.sample) for one in chosen]
+    assert set(group) == {*chosen, *rest}
+
+
+def test_positions_without_phases_do_not_decide_how_many_a_sample_has() -> None:
+    """A study has many series that were imaged once."""
+    single, triple = [(frame(str(n)),) for n in range(20)], [(frame("a"), frame("b"), frame("c"))]
+    assert 3 == count_phases([*single, *triple])
+
+
+def test_phases_ordered_against_their_times_are_noticed() -> None:
+    """AcquisitionNumber comes first, but a clock that says otherwise is worth a look."""
+    keys = [TimeKeys(acquisition_number=number, acquisition_time=time) for number, time in ((1, 20.0), (2, 10.0))]
+    group = [frame(str(number), time_keys=key) for number, key in enumerate(keys)]
+    assert is_against_time(group)
+    assert not is_against_time(group[::-1])
+    assert not is_against_time([frame("a"), *group])

@@ -65,7 +65,7 @@ def test_edges_leave_nothing_of_a_short_stack() -> None:
 
 
 def test_series_of_several_planes_is_mixed() -> None:
-    """A three-plane localizer without telling words is known by its orientations; a flipped normal is the same plane."""
+    """A three-plane localizer without telling words is known by its orientations; a flipped normal is one plane."""
     flipped = (0.0, -1.0, 0.0, 0.0, 0.0, -1.0)
     frames = [
         *make_stack(1, 2, series="one"),

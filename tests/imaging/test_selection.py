@@ -83,7 +83,7 @@ def test_series_is_counted_whole() -> None:
 )
 def test_slice_rules(facts: dict[str, Any], rules: dict[str, Any], expected: str | None) -> None:
     """A slice that is left out says why."""
-    kept, exclusions = select_slices([make_frame(**facts)], Select(**rules))
+    kept, exclusions = select_slices([make_frame(**facts)], [make_frame(**facts)], Select(**rules))
     assert [expected] == ([one.reason for one in exclusions] or [None])
     assert len(kept) + len(exclusions) == 1
 
@@ -94,19 +94,33 @@ def test_slice_rules(facts: dict[str, Any], rules: dict[str, Any], expected: str
 def test_phase_rule_goes_by_time_at_each_position(phase: Any, expected: list[int]) -> None:
     """Of four passes pre is the first, early the second, late the last; those between have no name."""
     frames = [
-        replace(make_frame(x), sample=f"{x}/{time}", time_keys=TimeKeys(acquisition_time=float(time)))
+        replace(make_frame(x), sample=f"{x}/{time}", instance=f"{x}/{time}", time_keys=TimeKeys(acquisition_time=time))
         for time in (2, 0, 3, 1)
-        for x in (50.0, 53.0)
+        for x in (50.0, 53.0, 56.0)
     ]
-    kept, _ = select_slices(frames, Select(phase=phase))
+    kept, _ = select_slices(frames, frames, Select(phase=phase))
     assert expected == sorted({int(frame.sample[-1]) for frame in kept})
+    # where a pass is missing nobody can tell which of the others is which
+    lacking = [frame for frame in frames if frame.sample != "50.0/0"]
+    kept, exclusions = select_slices(lacking, lacking, Select(phase=phase))
+    assert {53.0, 56.0} == {frame.position_mm[0] for frame in kept if frame.position_mm}
+    assert 3 == sum(one.reason == NO_PHASE for one in exclusions)
+
+
+def test_labels_decide_neither_where_a_stack_ends_nor_which_phase_is_first() -> None:
+    """What has no label is left out before; the edge and the first pass stay where they are."""
+    stack = [make_frame(x) for x in (50.0, 53.0, 56.0, 59.0)]
+    kept, _ = select_slices(stack[1:], stack, Select(edge_slices=1))
+    assert ["s@53.0", "s@56.0"] == [frame.sample for frame in kept]
+    passes = [make_frame(series=f"d{n}", time_keys=TimeKeys(acquisition_time=float(n))) for n in (1, 2, 3)]
+    assert [] == select_slices(passes[1:], passes, Select(phase=("pre",)))[0]
 
 
 def test_t2_on_the_grid_of_a_dynamic_series_is_no_phase() -> None:
     """Else it would pass for the first or the last pass."""
     dynamic = [make_frame(series=f"d{n}", time_keys=TimeKeys(acquisition_time=float(n))) for n in (1, 2)]
     t2 = make_frame(series="t2", kind="t2", time_keys=TimeKeys(acquisition_time=0.0))
-    kept, _ = select_slices([*dynamic, t2], Select(phase=("pre",)))
+    kept, _ = select_slices([*dynamic, t2], [*dynamic, t2], Select(phase=("pre",)))
     assert ["d1"] == [frame.series for frame in kept]
 
 

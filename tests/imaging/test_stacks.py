@@ -215,3 +215,15 @@ def test_images_give_way_to_a_place() -> None:
     assert {("a2",)} == find(lesion, make_series("a", SLICES))
     for unplaced in ({"frame_of_reference": ""}, {"orientation": None}, {"position_mm": None}):
         assert {("a3",)} == find(lesion, make_series("a", SLICES, **unplaced))
+
+
+def test_dynamic_series_beats_one_of_another_kind_on_its_grid() -> None:
+    """A T2 that numbers the same slices from the other end is not what was drawn on."""
+    dynamic, t2 = make_series("a", SLICES * 2), make_series("b", SLICES[::-1], kind="t2")
+    assert ("a2", "a6") == next(iter(find(numbered(2), dynamic, t2)))[:2]
+
+
+def test_plain_series_that_contradicts_a_dynamic_one_settles_nothing() -> None:
+    """Nobody can tell which of the two numberings the reader saw."""
+    dynamic, plain = make_series("a", SLICES * 2), make_series("b", SLICES[::-1])
+    assert AMBIGUOUS == find(numbered(1, 2), dynamic, plain)
