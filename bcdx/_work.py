@@ -21,6 +21,10 @@ Tick = Callable[[int], None]
 logger = logging.getLogger(__name__)
 
 
+def ignore(_: int) -> None:
+    """Tell nobody of a step done."""
+
+
 def with_workers(count: int, task: Callable[[Executor], T], *, fork: bool = True) -> T:
     """Return what a task returns that may run twice; if a worker is killed, go on once with new ones.
 
@@ -54,12 +58,9 @@ class _InTurn(Executor):
     """Runs tasks in this process, one after the other: nothing to start, and tracebacks stay whole."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run the task now."""
+        """Run the task now; what it raises goes straight up, for the tasks behind it would only delay that."""
         future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001  # handed to whoever asks for the result, as executors do
-            future.set_exception(error)
+        future.set_result(fn(*args, **kwargs))
         return future
 
 
@@ -71,12 +72,21 @@ def _open_workers(count: int, *, fork: bool) -> Iterator[Executor]:
     # forking is cheap and safe until TensorFlow has started its threads
     safe = fork and sys.platform == "linux" and "tensorflow" not in sys.modules
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("fork" if safe else "spawn")) as executor:
-        yield executor
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(wait=True, cancel_futures=True)  # what has not begun would only delay the error
+            raise
 
 
 @contextmanager
-def show_progress(title: str, total: int) -> Iterator[Tick]:
-    """Yield a function to be told of each step done; a terminal on stderr shows them with the time that remains."""
+def show_progress(title: str, total: int | None = None) -> Iterator[Tick]:
+    """Yield a function to be told of each step done; a terminal on stderr shows them with the time that remains.
+
+    Args:
+        title: What is being done.
+        total: Steps; None: not known.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

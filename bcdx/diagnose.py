@@ -17,6 +17,7 @@ from bcdx._files import claim_folder, staged_folder, write_json
 from bcdx._recipes import expand_path
 from bcdx.config import Dataset, Diagnose
 from bcdx.errors import BcdxError
+from bcdx.records.ledger import report_exclusions
 
 if TYPE_CHECKING:
     from bcdx.imaging.sample import Exclusion, Sample
@@ -79,7 +80,8 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
         "model": _describe_model(run, folder / runs.MODEL),
         "data": {"samples": len(samples), "pixels_sha256": _hash_pixels(samples)},
         "patients": _patients(samples, scores, run, _operating_point(settings, calibration)),
-        "exclusions": [{"key": one.key, "reason": one.reason} for one in exclusions],
+        "exclusions": [{"key": one.key, "reason": one.reason} for one in exclusions if not one.flagged],
+        "remarks": [{"key": one.key, "reason": one.reason} for one in exclusions if one.flagged],
     }
     with staged_folder(out) as stage:
         write_json(stage / "diagnosis.json", content)
@@ -110,8 +112,7 @@ def _read_samples(settings: Diagnose, run: Run) -> tuple[list[Sample], list[Excl
     fitting = [sample for sample in samples if sample.image.shape == tuple(run.image_shape)]
     others = [sample.sample for sample in samples if sample.image.shape != tuple(run.image_shape)]
     exclusions += [Exclusion(key, "another shape than the model's", files[key]) for key in others]
-    for one in exclusions:
-        logger.warning("left out %s: %s", one.path, one.reason)
+    report_exclusions(exclusions)
     if not fitting:
         raise BcdxError("none of the files became an image that this model takes; the lines above say why")
     return fitting, exclusions, files, found.patient_is_file

@@ -93,7 +93,10 @@ def _check_fit(run: Run, data: Data, split: str) -> None:
         )
     if not data.samples((split,)):
         raise RecordsError(f"{data.folder}: the {split} split is empty")
-    for name in ("normalise", "voi", "phases"):
+    if manifest.recipe.get("channels") != run.dataset.get("channels"):
+        found, known = manifest.recipe.get("channels"), run.dataset.get("channels")
+        raise RecordsError(f"{data.folder}: channels {found}, but the run takes {known}; shard again with the run's")
+    for name in ("normalise", "voi", "phases", "jpeg_quality"):
         if manifest.recipe.get(name) != run.dataset.get(name):
             logger.warning("these images were prepared with another `%s` than the run's", name)
 

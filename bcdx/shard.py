@@ -8,8 +8,7 @@ import logging
 import re
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -24,7 +23,7 @@ from bcdx._versions import installed_versions
 from bcdx._work import show_progress, with_workers
 from bcdx.config import Dataset
 from bcdx.errors import RecordsError, SettingsError
-from bcdx.records.ledger import EXCLUSIONS
+from bcdx.records.ledger import EXCLUSIONS, report_exclusions
 from bcdx.records.manifest import (
     MANIFEST,
     Left,
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHOWN_FILES = 5
-
 
 def write_records(dataset: Dataset) -> Manifest:
     """Read, label, split and shard a collection; complete shards of the same recipe are left alone.
@@ -58,7 +55,7 @@ def write_records(dataset: Dataset) -> Manifest:
         raise RecordsError(f"{out}: not empty, and no shards of ours; choose another --out")
     with staged_folder(out) as stage:
         manifest, exclusions, paths = _write_all(dataset, stage, out)
-    _report(exclusions)
+    report_exclusions(exclusions)
     _index_privately(out, manifest, paths)
     logger.info("%s: wrote %d shards", out, sum(len(facts.shards) for facts in manifest.splits.values()))
     return manifest
@@ -73,50 +70,30 @@ def _output_folder(dataset: Dataset) -> Path:
 
 
 def _keep_fresh(dataset: Dataset, out: Path) -> Manifest:
+    from bcdx.imaging.freshness import hash_labels
+
     manifest = read_manifest(out)
-    if not is_fresh(manifest, dataset, _read_labels(dataset)):
+    if not is_fresh(manifest, dataset, hash_labels(dataset)):
         raise RecordsError(f"{out}: stale: other settings or labels made these shards; shard again with --overwrite")
     logger.info("%s: complete shards of the same recipe; nothing to do", out)
     return manifest
 
 
-def _read_labels(dataset: Dataset) -> bytes | None:
-    """Return what tells other labels: a table's bytes or hashes of lesion files; None: they are not at hand."""
-    labels = dataset.labels
-    if dataset.source == "phantom" or (labels.file is None and labels.source is None):
-        return b""
-    try:
-        path = expand_path(labels.source) if labels.source else expand_path(dataset.source) / (labels.file or "")
-    except SettingsError:
-        return None  # a variable that names the place is not set
-    if path.is_dir():
-        return "\n".join(f"{one.name} {_hash_file(one)}" for one in sorted(path.rglob("*")) if one.is_file()).encode()
-    return path.read_bytes() if path.is_file() else None
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    return fingerprint_recipe(dataset, _read_labels(dataset) or b"")
-
-
 def _write_all(dataset: Dataset, stage: Path, out: Path) -> tuple[Manifest, list[Exclusion], dict[str, str]]:
     """Write phantom (if asked for), shards, card and manifest into `stage`; return what is for the private index."""
     from bcdx.imaging.collection import scan
+    from bcdx.imaging.freshness import hash_labels
     from bcdx.imaging.identity import Pseudonyms, load_key
 
+    fingerprint = fingerprint_recipe(dataset, hash_labels(dataset) or "")
     source, labelled = _find_source(dataset, stage)
     look = partial(scan, labelled, source=source, pseudonyms=Pseudonyms(load_key()))
-    found = with_workers(dataset.workers, lambda executor: look(executor=executor))
+    with show_progress("reading headers") as tick:
+        found = with_workers(dataset.workers, lambda executor: look(executor=executor, tick=tick))
     logger.info("%d files, %d studies, classes %s", found.files, len(found.studies), ", ".join(found.classes))
-    with _staging_folder(dataset, found, out) as staging:
-        manifest, exclusions = _shard(dataset, found, staging, (stage, source))
+    stamped = dataset.source != "phantom"  # it is written anew each time, always the same
+    with _staging_folder(out, f"{__version__} {fingerprint} {_describe_found(found, stamped=stamped)}") as staging:
+        manifest, exclusions = _shard(dataset, found, fingerprint, (staging, stage, source))
     paths = {item.key: item.frames[0].path for study in found.studies for item in study.items}
     paths.update({one.key: one.path for one in exclusions if one.path})
     return manifest, exclusions, {key: path.replace(str(stage), str(out)) for key, path in paths.items()}
@@ -133,24 +110,25 @@ def _find_source(dataset: Dataset, stage: Path) -> tuple[Path, Dataset]:
 
 
 def _shard(
-    dataset: Dataset, found: Collection, staging: Path, places: tuple[Path, Path]
+    dataset: Dataset, found: Collection, fingerprint: str, places: tuple[Path, Path, Path]
 ) -> tuple[Manifest, list[Exclusion]]:
-    """Stage, split and write; `places` are the folder of the shards and that of the images."""
+    """Stage, split and write; `places` are the folders of what is staged, of the shards and of the images."""
+    from bcdx.imaging.collection import count_reasons
     from bcdx.imaging.prepare import describe_preparation
     from bcdx.records import sharding
     from bcdx.records.card import write_card
     from bcdx.records.gathering import gather_card
     from bcdx.records.ledger import check_account, summarise, write_exclusions
 
-    stage, source = places
+    staging, stage, source = places
     items = {item.key: item for study in found.studies for item in study.items}
     staged = _stage(dataset, found, staging)
     left_out = (_name_left(one, items[one.key], found) for study in staged for one in study.exclusions)
     exclusions = [*found.exclusions, *left_out]
     entries = [entry for one in staged for entry in one.entries]
     if not entries:
-        counts = Counter(one.reason for one in exclusions)
-        raise RecordsError(f"no image is usable: {', '.join(f'{why} ({n})' for why, n in counts.most_common(5))}")
+        reasons = count_reasons(exclusions).most_common(5)
+        raise RecordsError(f"no image is usable: {', '.join(f'{why} ({n})' for why, n in reasons)}")
     entries, alike = _look_for_likeness(dataset, entries, staging, items)
     exclusions += [_name_left(one, items[one.key], found) for one in alike]
     used = sum(len(items[entry.sample].frames) for entry in entries)
@@ -166,7 +144,7 @@ def _shard(
             name: sharding.describe_split(shards, written[name], found.classes) for name, shards in plan.splits.items()
         },
         recipe=describe_recipe(dataset),
-        fingerprint=_fingerprint(dataset),
+        fingerprint=fingerprint,
         data_hash=sharding.hash_shards(written),
         preparation=describe_preparation(dataset),
         normalisation=tuple(pair for one in staged for pair in one.normalisation),
@@ -202,7 +180,7 @@ def _stage(dataset: Dataset, found: Collection, staging: Path) -> list[Staged]:
     prepare = partial(prepare_study, dataset=dataset, decode=decode)
 
     def stage(executor: Executor) -> list[Staged]:
-        with show_progress("reading studies", len(found.studies)) as tick:
+        with show_progress("preparing studies", len(found.studies)) as tick:
             return stage_studies(found.studies, prepare, staging, executor=executor, tick=tick)
 
     return with_workers(dataset.workers, stage, fork=decode is None)
@@ -223,16 +201,21 @@ def _look_for_likeness(
     return [entry for entry in entries if entry.sample not in dropped], notes
 
 
-@contextmanager
-def _staging_folder(dataset: Dataset, found: Collection, out: Path) -> Iterator[Path]:
-    """Yield a folder for prepared studies that outlives a kill, named after all that decides its content."""
-    digest = hashlib.sha256(f"{__version__} {_fingerprint(dataset)}".encode())
-    stamped = dataset.source != "phantom"  # it is written anew each time, always the same
+def _describe_found(found: Collection, *, stamped: bool) -> str:
+    """Return SHA-256 over all samples to be, and over sizes and times of their files where these are stamped."""
+    digest = hashlib.sha256()
     for study in found.studies:
         for item in study.items:
-            facts = [(frame.sample, _stamp(frame.path) if stamped else ()) for frame in item.frames]
-            digest.update(json.dumps([study.key, item.label, facts]).encode())
-    folder = out.parent / f".{out.name}.staging-{digest.hexdigest()[:16]}"
+            files = [(frame.sample, _stamp(frame.path) if stamped else ()) for frame in item.frames]
+            mark = None if item.mark is None else asdict(item.mark)
+            digest.update(json.dumps([study.key, item.label, item.slice_index, mark, files]).encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _staging_folder(out: Path, content: str) -> Iterator[Path]:
+    """Yield a folder for prepared studies that outlives a kill, named after all that decides its content."""
+    folder = out.parent / f".{out.name}.staging-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     for other in out.parent.iterdir():
         if re.fullmatch(rf"\.{re.escape(out.name)}\.staging-[0-9a-f]{{16}}", other.name) and other != folder:
             shutil.rmtree(other, ignore_errors=True)  # of other files or settings: nobody will take it over
@@ -247,18 +230,6 @@ def _staging_folder(dataset: Dataset, found: Collection, out: Path) -> Iterator[
 def _stamp(path: str) -> tuple[int, int]:
     stat = Path(path).stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def _report(exclusions: Sequence[Exclusion]) -> None:
-    """Tell the terminal what was left out or is odd, and why; files are named here and in the private index alone."""
-    paths: dict[tuple[str, str], list[str]] = {}
-    for one in exclusions:
-        paths.setdefault(("odd, but kept" if one.flagged else "left out", one.reason), []).append(one.path)
-    for (action, reason), found in sorted(paths.items(), key=lambda pair: (pair[0][0], -len(pair[1]))):
-        named = sorted(path for path in found if path)
-        more = f" and {len(named) - SHOWN_FILES} more" if len(named) > SHOWN_FILES else ""
-        shown = f": {', '.join(named[:SHOWN_FILES])}{more}" if named else ""
-        logger.warning("%s %d: %s%s", action, len(found), reason, shown)
 
 
 def _index_privately(out: Path, manifest: Manifest, paths: dict[str, str]) -> None:

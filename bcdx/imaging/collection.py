@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bcdx._work import Tick, ignore
 from bcdx.config import Dataset
 from bcdx.errors import BcdxError, LabelError
 from bcdx.imaging.frames import Frame
@@ -103,6 +104,7 @@ def scan(
     pseudonyms: Pseudonyms,
     labelled: bool = True,
     executor: Executor | None = None,
+    tick: Tick = ignore,
 ) -> Collection:
     """Read all headers below `source`, select, label and group them. The order of files makes no difference.
 
@@ -110,6 +112,7 @@ def scan(
         source: A folder, or files and folders.
         labelled: Whether each image must have a label.
         executor: Reads files in parallel.
+        tick: Told how many files were read.
 
     Raises:
         BcdxError: The labels cannot be read, or nothing is usable; the message counts the reasons.
@@ -119,7 +122,7 @@ def scan(
     table = read_labels(dataset, source=paths[0], pseudonyms=pseudonyms) if by_table else None
     door = Door(pseudonyms, dataset.split.salt, dataset.patient, table.patients if table else {})
     names = dict(list_files(paths, table=dataset.labels.file))
-    read = read_all(names, door, executor)
+    read = read_all(names, door, executor, tick)
     exclusions = list(read.exclusions)
     unused = [] if table is None else _list_unused(table, read.frames, names, pseudonyms)
     frames, refused = select_series(read.frames, dataset.select)
@@ -137,7 +140,7 @@ def scan(
     if not groups:
         raise BcdxError(_explain_nothing(paths, len(names), exclusions))
     exclusions += remark([frame for group in groups for frame in group], stacks)
-    classes = _name_classes(dataset, marks, groups) if labelled else dataset.classes
+    classes = _name_classes(dataset, marks, groups, exclusions) if labelled else dataset.classes
     by_file = any(frame.patient_is_file for group in groups for frame in group)
     known = [replace(one, label=marks[one.key].label) if one.key in marks else one for one in exclusions]
     ordered = tuple(sorted(known, key=lambda one: (one.key, one.reason)))
@@ -224,10 +227,16 @@ def _group(frames: list[Frame], marks: Mapping[str, Mark], dataset: Dataset) -> 
     return kept, exclusions
 
 
-def _name_classes(dataset: Dataset, marks: Mapping[str, Mark], groups: Iterable[Sequence[Frame]]) -> tuple[str, ...]:
+def _name_classes(
+    dataset: Dataset, marks: Mapping[str, Mark], groups: Groups, exclusions: Iterable[Exclusion]
+) -> tuple[str, ...]:
     found = sorted({marks[group[0].sample].label for group in groups})
     if len(found) < 2:
-        raise LabelError(f"every usable image is labelled {found[0]!r}; at least two classes are needed")
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in count_reasons(exclusions).most_common(5))
+        raise LabelError(
+            f"every usable image is labelled {found[0]!r}; at least two classes are needed"
+            + (f"; left out: {reasons}" if reasons else "")
+        )
     missing = [name for name in dataset.classes if name not in found]
     if missing:
         raise LabelError(f"no usable image is labelled {missing[0]!r}; the classes are {', '.join(dataset.classes)}")
@@ -247,11 +256,20 @@ def _make_studies(
     return tuple(Study(key, tuple(sorted(studies[key], key=lambda item: item.key))) for key in sorted(studies))
 
 
+def count_reasons(exclusions: Iterable[Exclusion]) -> Counter[str]:
+    """Return reason -> images left out for it."""
+    counts: Counter[str] = Counter()
+    for one in exclusions:
+        if one.images and not one.flagged:
+            counts[one.reason] += one.images
+    return counts
+
+
 def _explain_nothing(paths: Sequence[Path], files: int, exclusions: Sequence[Exclusion]) -> str:
     where = ", ".join(map(str, paths))
     if not files:
         return f"{where}: no files in it"
-    counts = Counter(one.reason for one in exclusions if one.reason != UNUSED and not one.flagged)
+    counts = count_reasons(exclusions)
     reasons = ", ".join(f"{reason} ({count})" for reason, count in counts.most_common(5))
     hint = ""
     if counts.get(NO_PATIENT):

@@ -31,6 +31,8 @@ NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.5": "a surface segmentation, not an image",
     "1.2.840.10008.1.3.10": "a directory of files, not an image",
 }
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""Root of all classes of secondary captures."""
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 MAX_FRAMES = 2**16
@@ -198,6 +200,7 @@ def describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
         kind=told.kind,
         contrast=told.contrast,
         burned_in=str(ds.get("BurnedInAnnotation") or "").strip().upper() == "YES",
+        is_capture=str(ds.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE),
         remarks=tuple(remarks),
         format=_name_format(ds),
     )

@@ -59,6 +59,7 @@ class Frame:
         kind: What the series is, one of `config.Kind`, as description and ImageType say; "unknown" where they do not.
         contrast: "pre", "post" or "unknown", of the description.
         burned_in: BurnedInAnnotation says YES.
+        is_capture: Its SOP class is a secondary capture, as of a screen; words may be burned in that no element tells.
         remarks: Fixed phrases on what is odd about it, such as geometry and description naming different breasts.
         format: Kind of the file, such as "DICOM, MR, Explicit VR Little Endian" or "PNG".
         is_plain: Not DICOM.
@@ -91,6 +92,7 @@ class Frame:
     kind: str = "unknown"
     contrast: str = "unknown"
     burned_in: bool = False
+    is_capture: bool = False
     remarks: tuple[str, ...] = ()
     format: str = ""
     is_plain: bool = False

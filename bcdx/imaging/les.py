@@ -46,7 +46,7 @@ def read_les(source: Path, pseudonyms: Pseudonyms) -> tuple[Lesion, ...]:
 
 def holds_les(source: Path) -> bool:
     """Return whether `source` is a .les file, a zip, or a folder with .les files somewhere below it."""
-    return _is_zip(source) or next(_list_files(source), None) is not None
+    return _is_zip(source) or bool(list_les(source))
 
 
 def find_patient(name: str) -> str:
@@ -70,15 +70,16 @@ def _is_les(name: str) -> bool:
     return bool(parts) and not hidden and PurePosixPath(name).suffix.lower() == SUFFIX
 
 
-def _list_files(source: Path) -> Iterator[Path]:
+def list_les(source: Path) -> list[Path]:
+    """Return the .les files that `source` is or holds, in order of their paths."""
     paths = sorted(source.rglob("*")) if source.is_dir() else [source]
     base = source if source.is_dir() else source.parent
-    return (path for path in paths if path.is_file() and _is_les(path.relative_to(base).as_posix()))
+    return [path for path in paths if path.is_file() and _is_les(path.relative_to(base).as_posix())]
 
 
 def _read_files(source: Path, pseudonyms: Pseudonyms) -> Iterator[Lesion]:
     base = source if source.is_dir() else source.parent
-    for path in _list_files(source):
+    for path in list_les(source):
         name = path.relative_to(base).as_posix()
         try:
             with translate_damage(path, DAMAGED), path.open("rb") as file:

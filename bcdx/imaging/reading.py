@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from bcdx._files import PROVENANCE
+from bcdx._work import Tick, ignore
 from bcdx.errors import BcdxError, DicomError, LabelError
 from bcdx.imaging.dicom import SEGMENTATION, Origin, is_dicom, read_dicom_frames
 from bcdx.imaging.frames import Frame
@@ -110,12 +111,13 @@ class Read:
         return len(self.frames) + sum(one.images for one in self.exclusions)
 
 
-def read_all(names: Mapping[str, str], door: Door, executor: Executor | None) -> Read:
+def read_all(names: Mapping[str, str], door: Door, executor: Executor | None, tick: Tick = ignore) -> Read:
     """Read every file.
 
     Args:
         names: Path -> name.
         executor: Reads files in parallel; None: one after the other.
+        tick: Told how many files were read.
     """
     pairs = sorted(names.items(), key=lambda pair: pair[1])
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
@@ -124,7 +126,8 @@ def read_all(names: Mapping[str, str], door: Door, executor: Executor | None) ->
     frames: list[Frame] = []
     exclusions: list[Exclusion] = []
     seen: Counter[str] = Counter()
-    for found, refused in results:
+    for chunk, (found, refused) in zip(chunks, results, strict=True):
+        tick(len(chunk))
         exclusions += refused
         for frame in found:
             copy = seen[frame.sample]

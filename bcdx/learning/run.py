@@ -72,7 +72,7 @@ class Run(BaseModel):
     @property
     def leaking(self) -> bool:
         """Whether images, not patients, were dealt to the splits."""
-        return bool(self.dataset["split"]["unit"] == "image")
+        return bool(self.dataset.get("split", {}).get("unit") == "image")
 
     def warnings(self) -> dict[str, str]:
         """Return what must stand beside every figure of this run, by name."""

@@ -25,14 +25,6 @@ BURNED_IN = re.compile("burned", re.IGNORECASE)
 DOI = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:\s*)?\b(10\.\d{4,9}/[^\s\"<>]*[^\s\"<>.,;)\]])", re.IGNORECASE)
 CREATIVE_COMMONS = re.compile(r"CC (BY(?:-NC)?(?:-SA|-ND)?) (\d\.\d)")
 URL = re.compile(r"https://[^\s\"<>]*[^\s\"<>.,;)]")
-LEAKS_BY_IMAGE = (
-    "Split by image: other images of the same patients, often the next slice, are in training when one is tested. "
-    "Scores on this set say nothing about new patients."
-)
-LEAKS_BY_FILE = (
-    "Every file counts as a patient of its own, because none is named: images of one person may stand in training and "
-    "test. Scores on this set may be too high."
-)
 OTHER_BREAST = (
     "Images of the other breast are taken as normal, but nobody has drawn there: a second, unseen lesion would be "
     "labelled wrongly."
@@ -138,14 +130,14 @@ def describe_card(
         tables=tables,
         origins=origins,
         rule=RULE,
-        leaking=_find_leaks(manifest),
+        leaking=tuple(text.removeprefix("LEAKING: ") for text in manifest.warnings().values()),
         warnings=(*(text for table in tables for text in table.warnings), *((OTHER_BREAST,) if presumed else ())),
         exclusions=tuple(summarise(exclusions)),
         preparation=manifest.preparation,
         rights=rights,
         versions=manifest.versions,
         data_hash=manifest.data_hash,
-        pictures=(*(one for one in pictures if not one.reason), *left_out[:MOST_EXCLUDED]),
+        pictures=(*(one for one in pictures if not one.reason), *left_out),
     )
 
 
@@ -201,11 +193,6 @@ def _tabulate_formats(card: Card) -> dict[str, list[int]]:
     names = {name: 0 for one in card.source.classes for name in one.formats}
     table = {name: [of_class.get(label, {}).get(name, 0) for label in card.classes] for name in names}
     return dict(sorted(table.items(), key=lambda pair: (-sum(pair[1]), pair[0])))
-
-
-def _find_leaks(manifest: Manifest) -> tuple[str, ...]:
-    by_image = manifest.recipe.get("split", {}).get("unit") == "image"
-    return (*((LEAKS_BY_IMAGE,) if by_image else ()), *((LEAKS_BY_FILE,) if manifest.patient_is_file else ()))
 
 
 def _tabulate_splits(manifest: Manifest, entries: Sequence[Entry]) -> CountTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from bcdx.imaging.reading import Door, read_frames
 from bcdx.imaging.sample import Exclusion
 from bcdx.records.card import MOST_EXCLUDED, Card, Rights, describe_card
 from bcdx.records.manifest import Manifest
-from bcdx.records.pictures import Picture, show_kept
+from bcdx.records.pictures import MOST_PICTURES, Picture, show_kept
 from bcdx.records.sources import SourceFile, gather_source
 from bcdx.records.staging import Entry, read_image
 
@@ -50,6 +51,8 @@ def gather_card(
     entries, exclusions = parts
     staging, source = folders
     flagged = {one.key for one in exclusions if one.flagged}
+    items = [item for study in found.studies for item in study.items]
+    flagged |= {item.key for item in items if any(frame.sample in flagged or frame.is_capture for frame in item.frames)}
     kept = show_kept(entries, manifest.classes, partial(read_image, staging), hidden=flagged)
     return describe_card(
         manifest,
@@ -95,21 +98,28 @@ def _draw_excluded(exclusions: Sequence[Exclusion], dataset: Dataset) -> list[Pi
     ordered = sorted(candidates, key=lambda one: hashlib.sha256(one.key.encode()).digest())
     door = Door(Pseudonyms(b"for pictures, which have no code"), dataset.split.salt, "file")
     pictures: list[Picture] = []
-    for one in ordered[:TRIED]:
-        pixels = _read_picture(Path(one.path), door)
-        if pixels is not None and len(pictures) < MOST_EXCLUDED:
-            pictures.append(Picture(one.label or UNLABELLED, one.reason, pixels))
+    labels = sorted({one.label for one in ordered}, reverse=True)  # unlabelled ones last
+    most = max(1, min(MOST_EXCLUDED, MOST_PICTURES // 2 // max(1, len(labels))))
+    for label in labels:
+        members = [one for one in ordered if one.label == label][:TRIED]
+        drawn = (_draw(one, door) for one in members)
+        pictures += islice((one for one in drawn if one is not None), most)
     return pictures
+
+
+def _draw(one: Exclusion, door: Door) -> Picture | None:
+    pixels = _read_picture(Path(one.path), door)
+    return None if pixels is None else Picture(one.label or UNLABELLED, one.reason, pixels)
 
 
 def _read_picture(path: Path, door: Door) -> NDArray[np.uint8] | None:
     """Return a file's first frame in 8 bits; None where it cannot be read, or may carry words burned in."""
     try:
         frame = read_frames(path, path.name, door)[0]
-        pixels = None if frame.burned_in else read_slice(frame).pixels
+        if frame.burned_in or frame.is_capture or frame.kind == "cad":
+            return None
+        pixels = read_slice(frame).pixels
     except DicomError:
-        return None
-    if pixels is None:
         return None
     low, high = np.percentile(pixels, SHOWN_PERCENTILES)
     scaled = np.clip((pixels - low) / max(high - low, 1e-6), 0.0, 1.0)

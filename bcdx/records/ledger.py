@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from bcdx._files import write_bytes
 from bcdx.errors import RecordsError
 from bcdx.imaging.sample import Exclusion
 
+logger = logging.getLogger(__name__)
+
 EXCLUSIONS = "exclusions.csv"
+SHOWN_FILES = 5
 EXCLUDED, FLAGGED = "excluded", "flagged"
 
 
@@ -60,7 +64,7 @@ def check_account(images_in: int, used: int, exclusions: Iterable[Exclusion]) ->
         what = f"{off} are in neither" if off > 0 else f"{-off} are counted twice"
         raise RecordsError(
             f"{images_in} images in, {used} used and {left_out} left out: {what}. "
-            "No image may be lost without a reason; please report this with the reasons listed above"
+            "No image may be lost without a reason: a fault of bcdx, please report it"
         )
 
 
@@ -72,6 +76,18 @@ def summarise(exclusions: Iterable[Exclusion]) -> list[Line]:
         sums[_action(one), one.reason] = (count + 1, images + one.images)
     lines = [Line(action, reason, count, images) for (action, reason), (count, images) in sums.items()]
     return sorted(lines, key=lambda line: (line.action, -line.count, line.reason))
+
+
+def report_exclusions(exclusions: Sequence[Exclusion]) -> None:
+    """Tell the terminal what was left out or is odd, and why; files are named here and in the private index alone."""
+    paths: dict[tuple[str, str], list[str]] = {}
+    for one in exclusions:
+        paths.setdefault(("odd, but kept" if one.flagged else "left out", one.reason), []).append(one.path)
+    for (action, reason), found in sorted(paths.items(), key=lambda pair: (pair[0][0], -len(pair[1]))):
+        named = sorted(path for path in found if path)
+        more = f" and {len(named) - SHOWN_FILES} more" if len(named) > SHOWN_FILES else ""
+        shown = f": {', '.join(named[:SHOWN_FILES])}{more}" if named else ""
+        logger.warning("%s %d: %s%s", action, len(found), reason, shown)
 
 
 def _action(one: Exclusion) -> str:

@@ -22,7 +22,7 @@ SPLIT_BY_IMAGE = (
     "LEAKING: split by image, so that other images of a tested patient were in training; these figures say nothing of "
     "new patients"
 )
-PLACE_AND_PACE = {"source", "out", "workers", "overwrite", "catalogue", "licence", "citations", "dry_run"}
+PLACE_AND_PACE = {"source", "out", "workers", "overwrite", "catalogue", "dry_run"}
 """Settings that change where and how fast shards are written, not what is in them."""
 
 
@@ -65,7 +65,7 @@ class Manifest(_Facts):
         image_shape: Height, width, channels of every image.
         positive: The class that is looked for.
         recipe: The dataset recipe without its paths.
-        fingerprint: SHA-256 of that recipe and of the label table; another one means stale shards.
+        fingerprint: SHA-256 of that recipe and of its labels; another one means stale shards.
         data_hash: SHA-256 over the shards' own.
         preparation: Steps from stored values to a record.
         normalisation: Per unit the real values mapped to 0 and 65535.
@@ -127,19 +127,19 @@ def describe_recipe(dataset: Dataset) -> dict[str, Any]:
     return recipe
 
 
-def fingerprint_recipe(dataset: Dataset, labels: bytes = b"") -> str:
-    """Return what tells stale shards: SHA-256 of the recipe and the label table's bytes."""
+def fingerprint_recipe(dataset: Dataset, labels: str = "") -> str:
+    """Return what tells stale shards: SHA-256 of the recipe and of the hash of its labels."""
     text = json.dumps(describe_recipe(dataset), sort_keys=True)
-    return hashlib.sha256(text.encode() + b"\0" + labels).hexdigest()
+    return hashlib.sha256(f"{text}\0{labels}".encode()).hexdigest()
 
 
-def is_fresh(manifest: Manifest, dataset: Dataset, labels: bytes | None) -> bool:
+def is_fresh(manifest: Manifest, dataset: Dataset, labels: str | None) -> bool:
     """Return whether shards are those of a recipe.
 
     Args:
         manifest: Of the shards.
         dataset: The recipe.
-        labels: The label table's bytes; None: it is not at hand and taken as unchanged.
+        labels: The hash of the labels; None: they are not at hand and taken as unchanged.
     """
     if labels is None:
         return manifest.recipe == describe_recipe(dataset)

@@ -61,11 +61,13 @@ def stage_studies(
     """
     folder.mkdir(parents=True, exist_ok=True)
     task = partial(stage_study, prepare=prepare, folder=folder)
-    futures: list[Future[Staged]] = [executor.submit(task, study) for study in studies]
+    futures: list[Future[Staged]] = []
+    for study in studies:
+        futures.append(executor.submit(task, study))
+        futures[-1].add_done_callback(lambda _: tick(1))  # at once where the work is done in this process
     with _loading_tensorflow():
         for future in as_completed(futures):
             future.result()
-            tick(1)
     return [future.result() for future in futures]
 
 

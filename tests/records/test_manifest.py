@@ -39,10 +39,10 @@ def test_fingerprint_is_of_what_is_in_the_shards(change: dict[str, Any], same: b
 
 @pytest.mark.parametrize(
     ("size", "labels", "expected"),
-    [(75, b"", True), (75, b"other", False), (75, None, True), (76, None, False), (76, b"", False)],
+    [(75, "", True), (75, "other", False), (75, None, True), (76, None, False), (76, "", False)],
 )
 def test_shards_are_fresh_by_recipe_and_label_table(
-    records: Path, size: int, labels: bytes | None, expected: bool
+    records: Path, size: int, labels: str | None, expected: bool
 ) -> None:
     """A table that is not at hand is taken as unchanged; the recipe never is."""
     manifest = read_manifest(records)
