@@ -10,7 +10,7 @@ Source: DICOM PS3.5 section 7.1 and annex A, PS3.10 section 7.1.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,19 @@ READ_BYTES = 2**15
 PREAMBLE = 132
 SYNTAXES = {b"1.2.840.10008.1.2": True, b"1.2.840.10008.1.2.1": False}
 """Uncompressed little endian -> without value representations."""
-SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+SHORT = {name: name.decode() for name in b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()}
 """Value representations whose length has 16 bits."""
-LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+LONG = {name: name.decode() for name in b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()}
 """Those whose length has 32 bits, after two bytes of nothing."""
-ALL = SHORT | LONG
+SHORT_HEADER_BYTES = 8
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ITEM_HEADER_BYTES = 8
 ITEM, ITEM_END, SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 META_GROUP = 0x0002
 TRANSFER_SYNTAX, CHARACTER_SET, PIXEL_DATA = 0x00020010, 0x00080005, 0x7FE00010
 
-_TAG, _LENGTH, _SHORT_LENGTH = struct.Struct("<HH"), struct.Struct("<I"), struct.Struct("<H")
+_ELEMENT, _TAG = struct.Struct("<HH2sH"), struct.Struct("<HH")
+_LENGTH, _SHORT_LENGTH = struct.Struct("<I"), struct.Struct("<H")
 
 Elements = dict[BaseTag, DataElement | RawDataElement]
 
@@ -120,7 +121,7 @@ def read_usual_header(path: Path) -> UsualHeader | None:
         return None
     try:
         meta, implicit, start = _read_meta(head)
-        walked = list(_walk(head, start, implicit=implicit))
+        walked = _walk(head, start, implicit=implicit)
     except (_UnusualError, struct.error, KeyError, RecursionError):
         return None
     pixels = walked[-1]
@@ -145,38 +146,46 @@ def _read_meta(head: bytes) -> tuple[Elements, bool, int]:
     return meta, SYNTAXES[bytes(syntax).rstrip(b"\0 ")], end
 
 
-def _walk(head: bytes, place: int, *, implicit: bool, only_meta: bool = False) -> Iterator[RawDataElement]:
-    """Yield elements up to and with the pixel data, whose value is None; private ones are passed over."""
-    tag = 0
+def _walk(head: bytes, place: int, *, implicit: bool, only_meta: bool = False) -> list[RawDataElement]:
+    """Return elements up to and with the pixel data, whose value is None; private ones are passed over."""
+    found = []
+    tag, limit = 0, len(head)
     while tag != PIXEL_DATA:
-        group, element = _TAG.unpack_from(head, place)
+        group, number, kind, length = _ELEMENT.unpack_from(head, place)
         if only_meta and group != META_GROUP:
-            return
-        tag = group << 16 | element
-        kind, start, length, place = _measure(head, place, implicit=implicit)
+            break
+        tag = group << 16 | number
+        name = None if implicit else SHORT.get(kind)
+        if name is None:
+            name, start, length, place = _measure(head, place, implicit=implicit)
+        else:
+            start = place + SHORT_HEADER_BYTES
+            place = start + length
         if tag == PIXEL_DATA:
-            yield RawDataElement(_make_tag(tag), kind, length, None, start, implicit, True)
-        elif place > len(head):
+            found.append(RawDataElement(_make_tag(tag), name, length, None, start, implicit, True))
+        elif place > limit:
             raise _UnusualError
-        elif not group % 2:
+        elif not group & 1:
             value = head[start : start + length]
-            yield RawDataElement(_make_tag(tag), kind, length, value, start, implicit, True)
+            found.append(RawDataElement(_make_tag(tag), name, length, value, start, implicit, True))
+    return found
 
 
 def _measure(head: bytes, place: int, *, implicit: bool) -> tuple[str | None, int, int, int]:
     """Return an element's value representation, where its value starts, how long that is, and where the next one is."""
-    kind, start = head[place + 4 : place + 6], place + 8
-    if implicit == (kind in ALL):
+    _, _, kind, length = _ELEMENT.unpack_from(head, place)
+    start = place + SHORT_HEADER_BYTES
+    if implicit == (kind in SHORT or kind in LONG):
         raise _UnusualError  # not what the transfer syntax says, or unknown
     if kind in SHORT:
-        length = _SHORT_LENGTH.unpack_from(head, place + 6)[0]
-        return kind.decode(), start, length, start + length
-    if not implicit:
+        return SHORT[kind], start, length, start + length
+    name = LONG.get(kind)
+    if name:
         start += 4
-    name, length = None if implicit else kind.decode(), _LENGTH.unpack_from(head, start - 4)[0]
+    length = _LENGTH.unpack_from(head, start - 4)[0]
     if length != UNDEFINED_LENGTH:
         return name, start, length, start + length
-    if not implicit and kind != b"SQ":
+    if name not in {None, "SQ"}:
         raise _UnusualError
     end = _find_end(head, start, implicit=implicit)
     return name, start, end - start, end + ITEM_HEADER_BYTES

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bcdx.imaging.stored import Pixels, Stored
+from bcdx.imaging.stored import IDENTITY, Pixels, Stored
 
 Stack = NDArray[np.uint16]
 
@@ -21,8 +21,11 @@ LIKENESS_SIDE = 64
 
 def to_unit_range(image: Stored, low: float, high: float) -> Pixels:
     """Return pixels in [0, 1]: `low` becomes 0, `high` 1, what lies beyond is cut, padding is 0."""
-    pixels = image.to_real()
-    pixels -= np.float32(low)
+    if image.rule == IDENTITY:
+        pixels: Pixels = np.subtract(image.values, np.float32(low), dtype=np.float32)  # converts as it goes
+    else:
+        pixels = image.to_real()
+        pixels -= np.float32(low)
     pixels /= np.float32(high - low)
     np.clip(pixels, 0.0, 1.0, out=pixels)
     padding = image.padding

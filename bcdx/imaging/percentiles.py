@@ -9,9 +9,9 @@ from bcdx.imaging.stored import Counts, Pixels, Rule, Stored, bin_values
 
 MOST_RULES = 8
 """Ways from integers to real units that a tally counts integer by integer, 0.5 MiB each."""
-WHOLE_IMAGES = 4
+WHOLE_IMAGES = 8
 """So many images are counted whole before those after them are counted in their tails alone."""
-MARGIN = 2.0
+MARGIN = 0.5
 """A tail is wider than the wanted percentile by so many percent of the pixels."""
 MOST_OUTSIDE = 0.15
 """Where tails hold a larger share of the pixels, counting them alone saves nothing."""
