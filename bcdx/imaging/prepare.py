@@ -33,6 +33,7 @@ from bcdx.imaging.stored import Mask, Pixels, Stored
 
 FLAT = "no contrast: all its pixels are equal"
 NO_CONTRAST = "no contrast between its percentiles"
+REPEATED = "two of its phases have the same pixels: a series was stored twice"
 EMPTY = "empty: tissue on less than the wanted share"
 TISSUE = 0.1
 """Brighter than this part of the normalised range is tissue."""
@@ -126,6 +127,9 @@ class PreparedStudy:
             hashes = _hash_sources(images)
         except DicomError as error:
             self._leave_out(item, error.reason)
+            return None
+        if len(set(hashes)) < len(hashes):
+            self._leave_out(item, REPEATED)
             return None
         keys = tuple(_unit_key(item, item.frames[number], self._dataset) for number in phases)
         rule = self._dataset.normalise

@@ -15,7 +15,7 @@ from bcdx.imaging import prepare as prepare_module
 from bcdx.imaging.collection import Item, Study, scan
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.identity import Pseudonyms
-from bcdx.imaging.prepare import describe_preparation, place_box, prepare_study
+from bcdx.imaging.prepare import REPEATED, describe_preparation, place_box, prepare_study
 from bcdx.imaging.sample import NO_BOX, Mark, Prepared
 
 
@@ -420,3 +420,19 @@ def test_real_patches_equal_a_numpy_reference(shared_data: Path) -> None:
             np.testing.assert_array_equal(
                 np.rint(large * np.float32(65535)).astype(np.uint16), sample.image[..., channel]
             )
+
+
+def test_position_whose_phases_are_one_image_twice_is_left_out(write_dicom: Any, tmp_path: Path) -> None:
+    """A series that was sent again under new identifiers would pass for a phase without any change."""
+    rng = np.random.default_rng(0)
+    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1.0, 1.0], "StudyInstanceUID": "1.2.3"}
+    for number in range(2):
+        first, second = rng.integers(0, 999, (2, 8, 8)).astype(np.uint16)
+        for phase, pixels in enumerate((first, first if number else second)):
+            write_dicom(
+                f"in/{number}{phase}.dcm", pixels, **place, ImagePositionPatient=[0.0, 0.0, 9.0 * number],
+                SeriesInstanceUID=f"1.2.3.{phase}", AcquisitionTime=f"10000{phase}",
+            )  # fmt: skip
+    (prepared,), _ = prepare(tmp_path / "in", size=8, channels="phases", phases=2)
+    assert 1 == len(prepared.samples)
+    assert [(REPEATED, 2)] == [(one.reason, one.images) for one in prepared.exclusions]
