@@ -100,7 +100,7 @@ def _narrow(pixels: Pixels, mask: Mask | None) -> Stored:
 
 
 def _read_dicom(frame: Frame, *, voi: bool, decode: Decode | None) -> Stored:
-    known: Layout | None = getattr(frame, "layout", None)
+    known = frame.layout
     with translate_damage(frame.path, UNREADABLE):
         if known is not None and not voi and decode is None:
             found = _read_layout(frame, known)

@@ -21,6 +21,7 @@ from bcdx.imaging.frames import MAX_PIXELS, Frame, TimeKeys
 from bcdx.imaging.geometry import find_laterality, find_plane
 from bcdx.imaging.header import read_usual_header
 from bcdx.imaging.identity import Pseudonyms, split_digest
+from bcdx.imaging.stored import Layout, find_layout
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +204,13 @@ def describe_frame(ds: Dataset, origin: Origin, index: int) -> Frame:
         is_capture=str(ds.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE),
         remarks=tuple(remarks),
         format=_name_format(ds),
+        layout=_find_layout(ds, origin, index),
     )
+
+
+def _find_layout(ds: Dataset, origin: Origin, index: int) -> Layout | None:
+    rescale = frame_item(ds, index, "PixelValueTransformationSequence") or ds
+    return find_layout(ds, index, rescale, origin.path.stat().st_size)
 
 
 def _name_format(ds: Dataset) -> str:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bcdx.imaging.stored import Layout
+
 MAX_PIXELS = 2**26
 """Images with more pixels are left out before memory is taken for them."""
 
@@ -62,6 +64,7 @@ class Frame:
         is_capture: Its SOP class is a secondary capture, as of a screen; words may be burned in that no element tells.
         remarks: Fixed phrases on what is odd about it, such as geometry and description naming different breasts.
         format: Kind of the file, such as "DICOM, MR, Explicit VR Little Endian" or "PNG".
+        layout: Where its pixels lie in the file; None where they are compressed or unusual.
         is_plain: Not DICOM.
         patient_is_file: Its patient is nobody but the file itself.
     """
@@ -95,6 +98,7 @@ class Frame:
     is_capture: bool = False
     remarks: tuple[str, ...] = ()
     format: str = ""
+    layout: Layout | None = None
     is_plain: bool = False
     patient_is_file: bool = False
 

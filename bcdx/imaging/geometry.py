@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,12 @@ Vector = NDArray[np.float64]
 
 
 def slice_normal(orientation: Sequence[float]) -> Vector:
-    """Return the unit normal of ImageOrientationPatient, shape (3,)."""
+    """Return the unit normal of ImageOrientationPatient, shape (3,); not to be written to."""
+    return _find_normal(tuple(orientation))
+
+
+@lru_cache(maxsize=1024)  # all slices of a stack have the same
+def _find_normal(orientation: tuple[float, ...]) -> Vector:
     row, column = np.asarray(orientation[:3], np.float64), np.asarray(orientation[3:], np.float64)
     normal: Vector = np.cross(row, column)
     length = float(np.linalg.norm(normal))
