@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from bcdx.imaging.stored import Mask, Pixels, Stored
 
 FLAT = "no contrast: all its pixels are equal"
 NO_CONTRAST = "no contrast between its percentiles"
+BY_PYDICOM = "read by pydicom: the decoder that was asked for does not read it as stored"
 REPEATED = "two of its phases have the same pixels: a series was stored twice"
 EMPTY = "empty: tissue on less than the wanted share"
 TISSUE = 0.1
@@ -71,6 +73,20 @@ def prepare_study(study: Study, dataset: Dataset, decode: Decode | None = None) 
     return PreparedStudy(study, dataset, decode)
 
 
+class _Asked:
+    """A decoder that is asked before pydicom, and the files that it has left to pydicom."""
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self.passed: set[str] = set()
+
+    def __call__(self, path: Path, header: Any) -> Any:
+        found = self._decode(path, header)
+        if found is None:
+            self.passed.add(str(path))
+        return found
+
+
 class PreparedStudy:
     """What one study becomes, as a stream; it offers what `imaging.sample.Prepared` does.
 
@@ -79,7 +95,8 @@ class PreparedStudy:
     """
 
     def __init__(self, study: Study, dataset: Dataset, decode: Decode | None) -> None:
-        self._dataset, self._decode = dataset, decode
+        self._dataset = dataset
+        self._decode = None if decode is None else _Asked(decode)
         self._kept: dict[str, tuple[Stored, ...]] = {}
         self._kept_bytes = 0
         self._tallies: dict[str, Tally] = {}
@@ -111,6 +128,7 @@ class PreparedStudy:
             for one in looked:
                 sample = self._finish(one)
                 if isinstance(sample, Sample):
+                    self._remark(one.item)
                     yield sample
                 else:
                     self._leave_out(one.item, sample)
@@ -118,6 +136,11 @@ class PreparedStudy:
 
     def _leave_out(self, item: Item, reason: str) -> None:
         self._left.append(Exclusion(item.key, reason, item.frames[0].path, images=len(item.frames)))
+
+    def _remark(self, item: Item) -> None:
+        """Note that another decoder than the recipe's has read a sample: no fallback is silent."""
+        if self._decode is not None and any(frame.path in self._decode.passed for frame in item.frames):
+            self._left.append(Exclusion(item.key, BY_PYDICOM, item.frames[0].path, flagged=True))
 
     def _look(self, item: Item) -> _Looked | None:
         """Read a sample for its percentiles, None where it is left out: it cannot be read, or all of it is flat."""

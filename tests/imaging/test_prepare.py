@@ -15,7 +15,7 @@ from bcdx.imaging import prepare as prepare_module
 from bcdx.imaging.collection import Item, Study, scan
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.identity import Pseudonyms
-from bcdx.imaging.prepare import REPEATED, describe_preparation, place_box, prepare_study
+from bcdx.imaging.prepare import BY_PYDICOM, REPEATED, describe_preparation, place_box, prepare_study
 from bcdx.imaging.sample import NO_BOX, Mark, Prepared
 
 
@@ -436,3 +436,15 @@ def test_position_whose_phases_are_one_image_twice_is_left_out(write_dicom: Any,
     (prepared,), _ = prepare(tmp_path / "in", size=8, channels="phases", phases=2)
     assert 1 == len(prepared.samples)
     assert [(REPEATED, 2)] == [(one.reason, one.images) for one in prepared.exclusions]
+
+
+def test_what_the_decoder_leaves_to_pydicom_is_kept_and_noted(study: tuple[Path, list[np.ndarray]]) -> None:
+    """Another decoder is no silent fallback; what comes out is the same."""
+    folder, stack = study
+    dataset = Dataset(size=8)
+    (found,) = scan_studies(folder, dataset)
+    plain = take_all(found, dataset)
+    half = take_all(found, dataset, decode=lambda path, header: None if path.stem == "0" else header.pixel_array)
+    assert [sample.image.tolist() for sample in plain.samples] == [one.image.tolist() for one in half.samples]
+    assert [(BY_PYDICOM, True)] == [(one.reason, one.flagged) for one in half.exclusions]
+    assert len(stack) == len(half.samples)
