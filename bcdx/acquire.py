@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,23 +108,26 @@ def _find_destination(settings: Acquire) -> Path:
 
 def _make_whole(plan: Plan, source: Path, settings: Catalogue) -> Provenance:
     """Fetch and record what is not there; return what the folder holds then."""
-    from bcdx.catalogue.transfer import is_whole
-
     earlier = read_provenance(source)
-    known = earlier.entries
-    todo = [one for one in plan.kept if not is_whole(source, one, known.get(one.uid))]
-    carried_out = _describe(plan)
-    if not todo and carried_out in earlier.acquisitions:
+    if _describe(plan) in earlier.acquisitions and not _find_missing(plan, source, earlier):
         logger.info("%s: a complete acquisition of the same plan; nothing to do", source)
+        _drop_lock(source)
         return earlier
-    _tell_others(source, plan, earlier)
-    listings = _list(todo, source, settings) if todo else []
-    with _held(source) as release:
-        entries = _fetch(listings, settings, source)
-        provenance = read_provenance(source).extended(carried_out, entries)
-        release()  # first, so that a complete folder never holds a lock
+    with _held(source):
+        earlier = read_provenance(source)  # again: another process may just have ended
+        _tell_others(source, plan, earlier)
+        todo = _find_missing(plan, source, earlier)
+        entries = _fetch(_list(todo, source, settings), settings, source) if todo else []
+        provenance = earlier.extended(_describe(plan), entries)
         write_provenance(source, provenance)
     return provenance
+
+
+def _find_missing(plan: Plan, source: Path, earlier: Provenance) -> list[Series]:
+    from bcdx.catalogue.transfer import is_whole
+
+    known = earlier.entries
+    return [one for one in plan.kept if not is_whole(source, one, known.get(one.uid))]
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
@@ -176,12 +179,13 @@ def _fetch(listings: Sequence[Listing], settings: Catalogue, source: Path) -> li
 
 
 @contextmanager
-def _held(source: Path) -> Iterator[Callable[[], None]]:
-    """Make the folder and keep other processes out of it; yield what lets them in before the block ends.
+def _held(source: Path) -> Iterator[None]:
+    """Make the folder and keep other processes out of it; a new folder that stays empty goes again.
 
     Raises:
         BcdxError: One is at work there.
     """
+    new = [folder for folder in (source, *source.parents) if not folder.exists()]
     source.mkdir(parents=True, exist_ok=True)
     lock = FileLock(source / LOCK)
     try:
@@ -190,16 +194,22 @@ def _held(source: Path) -> Iterator[Callable[[], None]]:
         raise BcdxError(f"{source}: another acquire is at work there; wait for it, or stop it") from error
     except NotImplementedError:  # a file system without locks
         logger.debug("%s: no lock", source)
-
-    def release() -> None:
-        with suppress(OSError):  # Windows keeps it while it is held
-            (source / LOCK).unlink(missing_ok=True)
-
     try:
-        yield release
+        yield
     finally:
-        release()
+        with suppress(OSError):  # Windows keeps it while it is held
+            (source / LOCK).unlink()  # while it is held: afterwards it may be another's
         lock.release()
+        for folder in new:  # the innermost first
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _drop_lock(source: Path) -> None:
+    """Remove the lock file of a process that was killed as it ended; one that is held stays."""
+    if (source / LOCK).exists():
+        with suppress(BcdxError, OSError), _held(source):
+            pass
 
 
 @contextmanager

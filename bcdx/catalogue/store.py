@@ -139,7 +139,7 @@ class Store:
         return tuple(sorted(found, key=lambda one: one.name))
 
     def _fetch_once(self, item: StoredObject, path: Path, tick: Tick) -> str:
-        part = path.with_name(f".{path.name}{PART}")
+        part = name_part(path)
         counter = _Counter(tick)
         try:
             md5 = self._receive(item, part, counter)
@@ -188,6 +188,11 @@ class Store:
             f"{what}: {self._attempts} tries failed, the last one with: {fault}; the same command goes on where it "
             "stopped"
         )
+
+
+def name_part(path: Path) -> Path:
+    """Return where this process puts what has arrived of a file; without locks another one may be at work there."""
+    return path.with_name(f".{path.name}.{os.getpid()}{PART}")
 
 
 def _open_client(settings: Catalogue) -> Any:

@@ -55,11 +55,6 @@ def make_bytes(name: str, size: int) -> bytes:
     return hashlib.shake_128(name.encode()).digest(size)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @dataclass
 class World:
     """A server with a collection, and what belongs to it."""
@@ -75,6 +70,11 @@ class World:
             collection=COLLECTION, endpoint_url=url or self.url, connections=4, attempts=changes.pop("attempts", 8)
         )
         return config.Acquire(source=str(source), catalogue=catalogue, **changes)
+
+    @staticmethod
+    def files(folder: Path) -> dict[str, bytes]:
+        """Every file below a folder, hidden ones too."""
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def fill_store(client: Any, count: int, files: int, size: int) -> list[Series]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from bcdx import config
+from bcdx import acquire, config
 from bcdx.acquire import LOCK, acquire_collection, acquire_from
 from bcdx.catalogue import store
 from bcdx.catalogue.provenance import PROVENANCE
@@ -34,14 +34,10 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "PAUSE_SECONDS", 0.001)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_acquire_fetches_what_the_rules_keep(world: Any, tmp_path: Path) -> None:
     """The tables, the files, and where they are from."""
     done = acquire_from(world.catalogue, world.settings(tmp_path / "new" / "here", select=LEFT))
-    found = files(tmp_path / "new" / "here")
+    found = world.files(tmp_path / "new" / "here")
     assert 4 * 5 + 1 == len(found)
     assert re.search(r"4 series, 20 images, 0.0 GB, whole and\s+verified", done.summary())
     content = json.loads(found[PROVENANCE])
@@ -66,34 +62,34 @@ def test_provenance_holds_no_patient_path_or_date(world: Any, tmp_path: Path) ->
 
 def test_dry_run_writes_nothing_and_asks_nobody(world: Any, tmp_path: Path) -> None:
     """Nor does it need a folder."""
-    before = files(tmp_path)
+    before = world.files(tmp_path)
     settings = world.settings(tmp_path / "x", url="http://127.0.0.1:9", dry_run=True)
     text = acquire_from(world.catalogue, settings).summary()
     assert "kept by the rules" in text
     assert text.endswith("dry run: nothing was fetched")
     assert text == acquire_from(world.catalogue, settings.model_copy(update={"source": "phantom"})).summary()
-    assert before == files(tmp_path)
+    assert before == world.files(tmp_path)
     assert not (tmp_path / "x").exists()
 
 
 def test_a_complete_acquisition_is_left_alone(world: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without the network; the answer is the same."""
     first = acquire_from(world.catalogue, world.settings(tmp_path))
-    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
     with caplog.at_level(logging.INFO, "bcdx"):
         second = acquire_from(world.catalogue, world.settings(tmp_path, url="http://127.0.0.1:9"))
     assert first == second
     assert "nothing to do" in caplog.text
-    assert stamps == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
 
 
 def test_a_complete_acquisition_that_lost_a_file_is_made_whole(world: Any, proxy: Any, tmp_path: Path) -> None:
     """That file alone is fetched."""
     acquire_from(world.catalogue, world.settings(tmp_path))
-    before = files(tmp_path)
+    before = world.files(tmp_path)
     next(tmp_path.rglob("*.dcm")).unlink()
     acquire_from(world.catalogue, world.settings(tmp_path, url=proxy.url))
-    assert before == files(tmp_path)
+    assert before == world.files(tmp_path)
     assert 1 == len(proxy.files)
 
 
@@ -109,7 +105,7 @@ def test_other_rules_extend_the_folder_in_either_order(
             changes = {"catalogue": patient} if select == rules[0] else {}
             with caplog.at_level(logging.INFO, "bcdx"):
                 acquire_from(world.catalogue, settings.model_copy(update=changes))
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert world.files(tmp_path / "a") == world.files(tmp_path / "b")
     assert 2 * 4 * 5 == len(proxy.files)
     assert 2 == caplog.text.count("that stays, and this plan is added")
 
@@ -119,7 +115,7 @@ def test_the_order_of_the_catalogue_makes_no_difference(world: Any, save_catalog
     turned = save_catalogue(tmp_path / "turned.parquet", world.series[::-1])
     acquire_from(world.catalogue, world.settings(tmp_path / "a"))
     acquire_from(turned, world.settings(tmp_path / "b"))
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert world.files(tmp_path / "a") == world.files(tmp_path / "b")
 
 
 def test_a_failed_attempt_goes_on_to_the_same_bytes(world: Any, proxy: Any, tmp_path: Path) -> None:
@@ -128,12 +124,12 @@ def test_a_failed_attempt_goes_on_to_the_same_bytes(world: Any, proxy: Any, tmp_
     proxy.cut_every = 7
     with pytest.raises(BcdxError, match="1 tries failed"):
         acquire_from(world.catalogue, world.settings(tmp_path / "broken", url=proxy.url, attempts=1))
-    arrived = files(tmp_path / "broken")
-    assert arrived.items() < files(tmp_path / "whole").items()
+    arrived = world.files(tmp_path / "broken")
+    assert arrived.items() < world.files(tmp_path / "whole").items()
     assert PROVENANCE not in arrived
     proxy.cut_every, proxy.files[:] = 0, []
     acquire_from(world.catalogue, world.settings(tmp_path / "broken", url=proxy.url))
-    assert files(tmp_path / "whole") == files(tmp_path / "broken")
+    assert world.files(tmp_path / "whole") == world.files(tmp_path / "broken")
     assert 20 - len(arrived) == len(proxy.files)
 
 
@@ -179,6 +175,42 @@ def test_two_processes_do_not_share_a_folder(world: Any, tmp_path: Path) -> None
 
     with FileLock(tmp_path / LOCK), pytest.raises(BcdxError, match="another acquire is at work there"):
         acquire_from(world.catalogue, world.settings(tmp_path))
+
+
+def test_the_lock_is_held_until_all_is_recorded(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that came in between would remove what is half written."""
+    write = acquire.write_provenance
+
+    def look(folder: Path, record: Any) -> None:
+        with pytest.raises(BcdxError, match="another acquire is at work there"):
+            acquire_from(world.catalogue, world.settings(tmp_path))
+        write(folder, record)
+
+    monkeypatch.setattr(acquire, "write_provenance", look)
+    acquire_from(world.catalogue, world.settings(tmp_path))
+    assert 21 == len(world.files(tmp_path))
+
+
+def test_the_lock_comes_before_any_question_to_the_store(world: Any, tmp_path: Path) -> None:
+    """What is missing is known only to whoever works alone."""
+    from filelock import FileLock
+
+    with FileLock(tmp_path / LOCK), pytest.raises(BcdxError, match="another acquire is at work there"):
+        acquire_from(world.catalogue, world.settings(tmp_path, url="http://127.0.0.1:9", attempts=1))
+
+
+def test_a_kill_as_the_last_thing_leaves_no_lock_file_behind(world: Any, tmp_path: Path) -> None:
+    """All is recorded, the lock file is still there: the next run drops it, unless it is held."""
+    from filelock import FileLock
+
+    acquire_from(world.catalogue, world.settings(tmp_path))
+    before = world.files(tmp_path)
+    with FileLock(tmp_path / LOCK):
+        acquire_from(world.catalogue, world.settings(tmp_path))
+        assert (tmp_path / LOCK).exists()
+    (tmp_path / LOCK).touch()
+    acquire_from(world.catalogue, world.settings(tmp_path))
+    assert before == world.files(tmp_path)
 
 
 def test_folders_that_are_of_no_finished_plan_are_named(
@@ -265,7 +297,7 @@ def test_a_killed_acquire_resumes_to_the_same_bytes(world: Any, proxy: Any, tmp_
     assert ("", 0) == (last.communicate(timeout=120)[1], last.returncode)
     assert sorted(left) == left
     assert any(0 < count < 20 for count in left)
-    assert files(tmp_path / "whole") == files(tmp_path / "killed")
+    assert world.files(tmp_path / "whole") == world.files(tmp_path / "killed")
 
 
 def test_an_interrupt_stops_soon_and_can_be_resumed(world: Any, proxy: Any, tmp_path: Path) -> None:
@@ -278,8 +310,8 @@ def test_an_interrupt_stops_soon_and_can_be_resumed(world: Any, proxy: Any, tmp_
     process.wait(30)
     assert process.stderr is not None
     assert "KeyboardInterrupt" in process.stderr.read()
-    left = files(tmp_path)
+    left = world.files(tmp_path)
     assert 0 < len(left) < 20
     assert all(name.endswith(".dcm") and "/." not in name for name in left)
     acquire_from(world.catalogue, world.settings(tmp_path))
-    assert 21 == len(files(tmp_path))
+    assert 21 == len(world.files(tmp_path))

@@ -37,10 +37,6 @@ def fetch(world: Any, source: Path, url: str = "", attempts: int = 8) -> tuple[A
     return entries, told
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def stored(world: Any) -> dict[str, bytes]:
     """What is in the store, by the place where it belongs."""
     found = {}
@@ -54,8 +50,8 @@ def stored(world: Any) -> dict[str, bytes]:
 def test_fetch_puts_every_object_in_its_place(world: Any, tmp_path: Path) -> None:
     """And nothing else; what progress was told is what there is."""
     entries, told = fetch(world, tmp_path)
-    assert stored(world) == files(tmp_path)
-    assert sum(map(len, files(tmp_path).values())) == told["bytes"] == sum(one.bytes for one in entries)
+    assert stored(world) == world.files(tmp_path)
+    assert sum(map(len, world.files(tmp_path).values())) == told["bytes"] == sum(one.bytes for one in entries)
 
 
 def test_entries_hold_the_digest_of_names_and_hashes(world: Any, tmp_path: Path) -> None:
@@ -73,7 +69,7 @@ def test_entries_do_not_depend_on_the_order_of_series(world: Any, tmp_path: Path
     world.series.reverse()
     second, _ = fetch(world, tmp_path / "b")
     assert first == second
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert world.files(tmp_path / "a") == world.files(tmp_path / "b")
 
 
 @pytest.mark.parametrize("spoil", [False, True])
@@ -83,8 +79,8 @@ def test_fetch_survives_bodies_that_break_off_or_arrive_damaged(
     """Every third one does."""
     proxy.cut_every, proxy.spoil = 3, spoil
     _, told = fetch(world, tmp_path, proxy.url)
-    assert stored(world) == files(tmp_path)
-    assert sum(map(len, files(tmp_path).values())) == told["bytes"]  # lost bytes were taken back
+    assert stored(world) == world.files(tmp_path)
+    assert sum(map(len, world.files(tmp_path).values())) == told["bytes"]  # lost bytes were taken back
     assert len(proxy.files) > len(stored(world))
 
 
@@ -93,7 +89,7 @@ def test_fetch_gives_up_after_so_many_tries_and_keeps_what_is_whole(world: Any, 
     proxy.cut_every = 1
     with pytest.raises(BcdxError, match=r"3 tries failed, .*the same command goes on where it stopped"):
         fetch(world, tmp_path, proxy.url, attempts=3)
-    assert {} == files(tmp_path)
+    assert {} == world.files(tmp_path)
     assert max(Counter(proxy.files).values()) <= 3
 
 
@@ -106,8 +102,8 @@ def test_fetch_keeps_whole_files_and_replaces_damaged_and_short_ones(world: Any,
     gone.unlink()
     _, told = fetch(world, tmp_path, proxy.url)
     assert 3 == len(proxy.files)
-    assert stored(world) == files(tmp_path)
-    assert sum(map(len, files(tmp_path).values())) == told["bytes"]
+    assert stored(world) == world.files(tmp_path)
+    assert sum(map(len, world.files(tmp_path).values())) == told["bytes"]
 
 
 def test_an_upload_in_parts_is_checked_by_size(world: Any, tmp_path: Path) -> None:
@@ -121,7 +117,7 @@ def test_an_upload_in_parts_is_checked_by_size(world: Any, tmp_path: Path) -> No
     listed = Store(settings_for(world.url), threading.Event()).list_series(one)
     assert [True, False, False, False, False] == [item.md5 is None for item in listed]
     fetch(world, tmp_path)
-    assert stored(world) == files(tmp_path)
+    assert stored(world) == world.files(tmp_path)
 
 
 def test_listing_takes_all_pages(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,14 +143,14 @@ def test_a_series_that_is_not_what_the_catalogue_says_is_an_error(world: Any, tm
     world.client.delete_object(Bucket=one.bucket, Key=f"{one.prefix}/004.dcm")
     with pytest.raises(BcdxError, match=f"series {one.uid}: the store holds 4 files, the catalogue says 5"):
         fetch(world, tmp_path)
-    assert {} == files(tmp_path)
+    assert {} == world.files(tmp_path)
 
 
 def test_sizes_rounded_to_the_hundredth_of_a_megabyte_agree(world: Any, tmp_path: Path) -> None:
     """As catalogues up to release 22 have them."""
     world.series[:] = [replace(one, megabytes=round(one.megabytes, 2)) for one in world.series]
     fetch(world, tmp_path)
-    assert stored(world) == files(tmp_path)
+    assert stored(world) == world.files(tmp_path)
 
 
 def test_a_store_that_refuses_is_an_error_at_once(world: Any, tmp_path: Path) -> None:
@@ -216,7 +212,7 @@ def test_check_disk_wants_room_for_what_is_missing(world: Any, tmp_path: Path, m
 def test_fetch_stops_when_one_file_fails(world: Any, proxy: Any, tmp_path: Path) -> None:
     """A full disk is not tried again, and its error is the one that is told."""
     listings = transfer.list_all(world.series, tmp_path, settings_for(proxy.url))
-    blocked = listings[0].folder / f".{listings[0].objects[0].name}{store.PART}"
+    blocked = store.name_part(listings[0].folder / listings[0].objects[0].name)
     blocked.mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
         transfer.fetch_all(listings, settings_for(proxy.url), lambda _: None)
