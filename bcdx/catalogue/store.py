@@ -6,13 +6,16 @@ that double.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +31,11 @@ PAUSE_SECONDS = 0.5
 
 LONGEST_PAUSE_SECONDS = 60.0
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16
+"""Read at a time; between two chunks a slow line notices that it is to stop."""
+
+READ_SECONDS = 20
+"""How long a line may be silent; so long a stop may take, too."""
 
 SIZE_TOLERANCE_BYTES = 5_001
 """How far a series's size may be from `series_size_MB`, MB of 10**6 bytes: releases up to 22 round it to 0.01 MB, later
@@ -37,8 +44,11 @@ ones not at all."""
 PART = ".part"
 """How the name of an unfinished file ends; it begins with a dot."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where a file cannot grow."""
+
 Tick = Callable[[int], object]
-"""Called with the bytes that arrived; a negative number where they came to nothing."""
+"""Called with bytes as they arrive, not verified yet; a negative number takes back what came to nothing."""
 
 
 class Stopped(Exception):  # noqa: N818  # nothing is wrong: another file failed, or the user stopped
@@ -143,11 +153,15 @@ class Store:
         counter = _Counter(tick)
         try:
             md5 = self._receive(item, part, counter)
-        except BaseException:
+            part.replace(path)
+        except BaseException as error:
             counter.undo()
             part.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise BcdxError(
+                    f"{path}: {error.strerror}; make room, the same command goes on where it stopped"
+                ) from error
             raise
-        part.replace(path)
         return md5
 
     def _receive(self, item: StoredObject, part: Path, counter: _Counter) -> str:
@@ -159,10 +173,11 @@ class Store:
                     raise Stopped
                 digest.update(chunk)
                 counter.add(file.write(chunk))
+                if counter.bytes > item.size:
+                    raise _DamagedError(f"more bytes than the {item.size} that were listed")
             file.flush()
             os.fsync(file.fileno())
-        encrypted = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")  # then an ETag is no MD5
-        expected = (item.size, digest.hexdigest() if item.md5 is None or encrypted else item.md5)
+        expected = (item.size, item.md5 or digest.hexdigest())
         if (counter.bytes, digest.hexdigest()) != expected:
             raise _DamagedError(f"{counter.bytes} bytes with MD5 {digest.hexdigest()} instead of {expected}")
         return digest.hexdigest()
@@ -196,18 +211,31 @@ def name_part(path: Path) -> Path:
 
 
 def _open_client(settings: Catalogue) -> Any:
-    boto3, core = import_extra("boto3"), import_extra("botocore")
     configuration = import_extra("botocore.config").Config(
-        signature_version=core.UNSIGNED,
+        signature_version=import_extra("botocore").UNSIGNED,
         max_pool_connections=settings.connections,
         connect_timeout=20,
-        read_timeout=60,
+        read_timeout=READ_SECONDS,
         retries={"mode": "standard", "max_attempts": 3},
     )
     try:
-        return boto3.client("s3", endpoint_url=settings.endpoint_url, region_name="us-east-1", config=configuration)
+        return _open_session().client(
+            "s3", endpoint_url=settings.endpoint_url, region_name="us-east-1", config=configuration
+        )
     except (ValueError, import_extra("botocore.exceptions").BotoCoreError) as error:
         raise BcdxError(f"catalogue.endpoint_url {settings.endpoint_url!r} cannot be used: {error}") from error
+
+
+@cache
+def _open_session() -> Any:
+    """Return a session that reads no profile: none is needed, and one that is named but missing is an error."""
+    nothing = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+    }
+    core = import_extra("botocore.session").Session(session_vars=nothing)
+    return import_extra("boto3").Session(botocore_session=core)
 
 
 def _passing_errors() -> tuple[type[Exception], ...]:
@@ -215,7 +243,7 @@ def _passing_errors() -> tuple[type[Exception], ...]:
     errors = import_extra("botocore.exceptions")
     return (
         errors.HTTPClientError, errors.ConnectionError, errors.IncompleteReadError, errors.FlexibleChecksumError,
-        ConnectionError, TimeoutError, _DamagedError,
+        import_extra("urllib3.exceptions").HTTPError, ssl.SSLError, ConnectionError, TimeoutError, _DamagedError,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ since. Series that `provenance.json` lists were verified when they were complete
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
 import threading
@@ -25,6 +26,8 @@ from bcdx.config import Catalogue
 from bcdx.errors import BcdxError
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 SPARE = 0.05
 """Share of the missing bytes that must be free on top: file systems round up, and others write, too."""
@@ -121,7 +124,7 @@ def fetch_all(listings: Sequence[Listing], settings: Catalogue, tick: Tick) -> l
     Args:
         listings: What is to be there.
         settings: Endpoint, connections and tries.
-        tick: Called with bytes that are there and verified, from several threads.
+        tick: Called, from several threads, with bytes as they arrive and with those of files that are there and right.
 
     Raises:
         BcdxError: A file could not be had; what arrived stays.
@@ -183,6 +186,7 @@ def _run(tasks: Iterable[Callable[[], T]], threads: int, stop: threading.Event) 
             yield from _results(wait(waiting).done)
         except BaseException:
             stop.set()
+            logger.info("stopping; waiting for open connections")
             executor.shutdown(wait=False, cancel_futures=True)
             raise
 

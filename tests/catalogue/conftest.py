@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import ipaddress
+import os
+import ssl
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -135,15 +139,16 @@ class Proxy:
 
     Attributes:
         url: Its own address.
-        cut_every: The body of each n-th file breaks off half-way; 0: of none.
-        spoil: Whether it turns the bits of the bodies that it would cut, instead.
+        fault_every: The body of each n-th file arrives with a fault; 0: of none.
+        fault: cut: it breaks off half-way; spoilt: its bits are turned; long: 16 MiB follow; record: half-way comes
+            what is no TLS record.
         seconds: How long each file waits.
         files: Keys asked for, in order.
     """
 
     url: str = ""
-    cut_every: int = 0
-    spoil: bool = False
+    fault_every: int = 0
+    fault: Literal["cut", "spoilt", "long", "record"] = "cut"
     seconds: float = 0.0
     files: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -154,25 +159,70 @@ class Proxy:
             return body
         with self.lock:
             self.files.append(path)
-            hit = self.cut_every and len(self.files) % self.cut_every == 0
+            hit = self.fault_every and len(self.files) % self.fault_every == 0
         time.sleep(self.seconds)
         if not hit:
             return body
-        return bytes(255 - byte for byte in body) if self.spoil else body[: len(body) // 2]
+        if self.fault == "spoilt":
+            return bytes(255 - byte for byte in body)
+        return body + bytes(2**24) if self.fault == "long" else body[: len(body) // 2]
 
 
 @pytest.fixture
 def proxy(s3: tuple[str, Any]) -> Iterator[Proxy]:
     """A proxy before the S3 server."""
+    with _run_proxy(s3[0], None) as state:
+        yield state
+
+
+@pytest.fixture
+def tls_proxy(s3: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """One that speaks TLS, with a certificate that clients trust."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*_write_certificate(tmp_path))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "certificate.pem"))
+    with _run_proxy(s3[0], context) as state:
+        yield state
+
+
+@contextmanager
+def _run_proxy(upstream: str, context: ssl.SSLContext | None) -> Iterator[Proxy]:
     state = Proxy()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(s3[0].removeprefix("http://"), state))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(upstream.removeprefix("http://"), state))
     server.handle_error = lambda *_: None  # clients are killed on purpose
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    state.url = "http://{}:{}".format(*server.server_address)
+    state.url = "{}://{}:{}".format("http" if context is None else "https", *server.server_address)
     yield state
     server.shutdown()
     server.server_close()
+
+
+def _write_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    pytest.importorskip("cryptography")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now, day = datetime.now(timezone.utc), timedelta(days=1)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+    )
+    return paths
 
 
 def _handler(upstream: str, state: Proxy) -> type[BaseHTTPRequestHandler]:
@@ -190,11 +240,13 @@ def _handler(upstream: str, state: Proxy) -> type[BaseHTTPRequestHandler]:
             for name in ("Content-Type", "ETag"):
                 if value := answer.headers[name]:
                     self.send_header(name, value)
-            self.send_header("Content-Length", str(len(whole)))
+            self.send_header("Content-Length", str(max(len(whole), len(sent))))
             self.end_headers()
-            with suppress(ConnectionError):  # a client that was killed
+            with suppress(ConnectionError):  # a client that was killed, or has enough
                 self.wfile.write(sent)
-            self.close_connection = len(sent) < len(whole)
+                if len(sent) < len(whole) and state.fault == "record":
+                    os.write(self.connection.fileno(), b"\x17\x03\x03\x00\x40" + bytes(64))
+            self.close_connection = len(sent) != len(whole)
             connection.close()
 
     return Handler

@@ -121,13 +121,13 @@ def test_the_order_of_the_catalogue_makes_no_difference(world: Any, save_catalog
 def test_a_failed_attempt_goes_on_to_the_same_bytes(world: Any, proxy: Any, tmp_path: Path) -> None:
     """Without a record in between, and without fetching what had arrived."""
     acquire_from(world.catalogue, world.settings(tmp_path / "whole"))
-    proxy.cut_every = 7
+    proxy.fault_every = 7
     with pytest.raises(BcdxError, match="1 tries failed"):
         acquire_from(world.catalogue, world.settings(tmp_path / "broken", url=proxy.url, attempts=1))
     arrived = world.files(tmp_path / "broken")
     assert arrived.items() < world.files(tmp_path / "whole").items()
     assert PROVENANCE not in arrived
-    proxy.cut_every, proxy.files[:] = 0, []
+    proxy.fault_every, proxy.files[:] = 0, []
     acquire_from(world.catalogue, world.settings(tmp_path / "broken", url=proxy.url))
     assert world.files(tmp_path / "whole") == world.files(tmp_path / "broken")
     assert 20 - len(arrived) == len(proxy.files)

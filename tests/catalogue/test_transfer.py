@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import threading
 from collections import Counter
@@ -72,21 +73,64 @@ def test_entries_do_not_depend_on_the_order_of_series(world: Any, tmp_path: Path
     assert world.files(tmp_path / "a") == world.files(tmp_path / "b")
 
 
-@pytest.mark.parametrize("spoil", [False, True])
+@pytest.mark.parametrize("fault", ["cut", "spoilt", "long"])
 def test_fetch_survives_bodies_that_break_off_or_arrive_damaged(
-    world: Any, proxy: Any, tmp_path: Path, spoil: bool
+    world: Any, proxy: Any, tmp_path: Path, fault: str
 ) -> None:
     """Every third one does."""
-    proxy.cut_every, proxy.spoil = 3, spoil
+    proxy.fault_every, proxy.fault = 3, fault
     _, told = fetch(world, tmp_path, proxy.url)
     assert stored(world) == world.files(tmp_path)
     assert sum(map(len, world.files(tmp_path).values())) == told["bytes"]  # lost bytes were taken back
     assert len(proxy.files) > len(stored(world))
 
 
+def test_fetch_survives_a_damaged_tls_record(world: Any, tls_proxy: Any, tmp_path: Path) -> None:
+    """It ends the connection in the middle of a body."""
+    tls_proxy.fault_every, tls_proxy.fault = 6, "record"
+    _, told = fetch(world, tmp_path / "x", tls_proxy.url)
+    assert stored(world) == world.files(tmp_path / "x")
+    assert sum(map(len, stored(world).values())) == told["bytes"]
+    assert len(tls_proxy.files) > len(stored(world))
+
+
+def test_a_body_longer_than_listed_is_read_no_further(world: Any, proxy: Any, tmp_path: Path) -> None:
+    """A server gone wild would fill the disk."""
+    proxy.fault_every, proxy.fault = 1, "long"
+    listings = transfer.list_all(world.series[:1], tmp_path, settings_for(proxy.url))
+    arrived: list[int] = []
+    with pytest.raises(BcdxError, match="1 tries failed, the last one with: DamagedError"):
+        transfer.fetch_all(listings, settings_for(proxy.url, attempts=1), arrived.append)
+    assert sum(count for count in arrived if count > 0) <= 5 * (3010 + store.CHUNK_BYTES)
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(world: Any, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for it."""
+    resource = pytest.importorskip("resource")
+    one, size = world.series[0], 2**22
+    world.client.put_object(Bucket=one.bucket, Key="big/a.dcm", Body=bytes(size), ACL="public-read")
+    world.series[:] = [replace(one, prefix="big", images=1, megabytes=size / 1e6)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        with pytest.raises(BcdxError, match=r"a.dcm: File too large; make room, the same command goes on"):
+            fetch(world, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {} == world.files(tmp_path)
+
+
+def test_no_account_and_no_profile_is_looked_for(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment names: the store is public."""
+    (tmp_path / "config").write_text("nothing of the kind")
+    for name, value in {"AWS_PROFILE": "no-such", "AWS_CONFIG_FILE": str(tmp_path / "config")}.items():
+        monkeypatch.setenv(name, value)
+    assert 5 == len(Store(settings_for(world.url), threading.Event()).list_series(world.series[0]))
+
+
 def test_fetch_gives_up_after_so_many_tries_and_keeps_what_is_whole(world: Any, proxy: Any, tmp_path: Path) -> None:
     """Without unfinished files."""
-    proxy.cut_every = 1
+    proxy.fault_every = 1
     with pytest.raises(BcdxError, match=r"3 tries failed, .*the same command goes on where it stopped"):
         fetch(world, tmp_path, proxy.url, attempts=3)
     assert {} == world.files(tmp_path)
@@ -209,11 +253,15 @@ def test_check_disk_wants_room_for_what_is_missing(world: Any, tmp_path: Path, m
         transfer.check_disk(tmp_path / "not" / "yet", 10_100_000_000)
 
 
-def test_fetch_stops_when_one_file_fails(world: Any, proxy: Any, tmp_path: Path) -> None:
-    """A full disk is not tried again, and its error is the one that is told."""
+def test_fetch_stops_when_one_file_fails(
+    world: Any, proxy: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong on disk is not tried again, and its error is the one that is told."""
+    caplog.set_level(logging.INFO, "bcdx")
     listings = transfer.list_all(world.series, tmp_path, settings_for(proxy.url))
     blocked = store.name_part(listings[0].folder / listings[0].objects[0].name)
     blocked.mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
         transfer.fetch_all(listings, settings_for(proxy.url), lambda _: None)
     assert 1 == Counter(proxy.files)[f"/{listings[0].objects[0].bucket}/{listings[0].objects[0].key}"]
+    assert "stopping; waiting for open connections" in caplog.text
