@@ -10,7 +10,7 @@ TCGA-BRCA have) into a scratch folder and turns them into TFRecords of 256 x 256
 - bare: pydicom, pixel_array and tf.train.Example alone, the source pixels as they are, for orientation.
 
 Prints CPU-ms and wall-ms a slice (start of Python and TensorFlow included), the peak memory of all processes together
-(their proportional set sizes, sampled) and the two ratios that matter.
+(sampled; pages that they share count once) and the two ratios that matter.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def measure(name: str, source: Path, out: Path) -> dict[str, float]:
 
 
 class _Watch(threading.Thread):
-    """Samples the memory of a process and its descendants: shared pages count once."""
+    """Samples the memory of a process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -152,7 +152,9 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self.done.wait(0.2):
-            self.peak_kib = max(self.peak_kib, sum(read_pss_kib(pid) for pid in list_family(self.pid)))
+            found = [read_memory_kib(pid) for pid in list_family(self.pid)]
+            # libraries are the same files in all of them
+            self.peak_kib = max(self.peak_kib, sum(own for own, _ in found) + max(files for _, files in found))
 
     def stop(self) -> None:
         self.done.set()
@@ -171,13 +173,14 @@ def list_family(pid: int) -> Iterator[int]:
             yield from list_family(int(child))
 
 
-def read_pss_kib(pid: int) -> int:
-    """Return the proportional set size, 0 where the process is gone."""
+def read_memory_kib(pid: int) -> tuple[int, int]:
+    """Return a process's share of anonymous pages, and its pages of files; 0 where the process is gone."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        return 0, 0
+    found = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return found.get("Pss_Anon", 0), found.get("Rss", 0) - found.get("Anonymous", 0)
 
 
 def write_collection(folder: Path, studies: int) -> None:
