@@ -33,7 +33,6 @@ from bcdx.imaging.stored import (
     Mask,
     Pixels,
     Stored,
-    find_layout,
     find_padded,
     find_rule,
     keep_stored_bits,
@@ -112,10 +111,7 @@ def _read_dicom(frame: Frame, *, voi: bool, decode: Decode | None) -> Stored:
     with translate_damage(frame.path, UNREADABLE):
         if values is not None:
             return _interpret(ds, frame, _pick_frame(np.asarray(values), frame), voi=voi)
-        rescale = frame_item(ds, frame.index, "PixelValueTransformationSequence") or ds
-        layout = None if voi else find_layout(ds, frame.index, rescale, stat.st_size)
-        found = None if layout is None else _read_layout(frame, layout)
-        return _interpret(ds, frame, _decode(ds, frame.index), voi=voi) if found is None else found
+        return _interpret(ds, frame, _decode(ds, frame.index), voi=voi)
 
 
 def _read_layout(frame: Frame, layout: Layout) -> Stored | None:
