@@ -30,14 +30,14 @@ def expand_path(text: str) -> Path:
     """Return the path that `text` means, with environment variables and `~` filled in.
 
     Raises:
-        SettingsError: A variable that `text` names is not set.
+        SettingsError: A variable that `text` names is not set, or empty, which would mean the working directory.
     """
 
     def look_up(match: re.Match[str]) -> str:
         name = match.group(1) or match.group(2)
-        if name not in os.environ:
-            raise SettingsError(f"{text!r} needs the environment variable {name}, which is not set")
-        return os.environ[name]
+        if not (value := os.environ.get(name)):
+            raise SettingsError(f"{text!r} needs the environment variable {name}, which is not set or empty")
+        return value
 
     return Path(_VARIABLE.sub(look_up, text)).expanduser()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from bcdx import config
 from bcdx._recipes import expand_path, load_dataset, load_recipe, portable_path, rebase_paths
@@ -69,10 +70,18 @@ def test_variables_stay_unexpanded_until_they_are_used(tmp_path: Path, monkeypat
     assert portable_path(dataset.source, tmp_path) == "$SOME_FOLDER/x"
 
 
-def test_unset_variable_is_an_error_that_names_it() -> None:
-    """The message names the variable."""
-    with pytest.raises(SettingsError, match="NO_SUCH_VARIABLE, which is not set"):
-        expand_path("$NO_SUCH_VARIABLE/x")
+def test_unset_or_empty_variable_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one would be the working directory, or the root."""
+    monkeypatch.setenv("EMPTY_VARIABLE", "")
+    for text in ("$NO_SUCH_VARIABLE/x", "$EMPTY_VARIABLE", "${EMPTY_VARIABLE}/x"):
+        with pytest.raises(SettingsError, match="_VARIABLE, which is not set or empty"):
+            expand_path(text)
+
+
+def test_bad_pattern_is_an_error_that_names_its_field() -> None:
+    """There are two lists of patterns."""
+    with pytest.raises(ValidationError, match=r"skip_description: '\(' is not a regular expression"):
+        config.Select(skip_description=("(",))
 
 
 def test_keyword_is_no_path_unless_written_as_one(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ class Catalogue(Settings):
 
     collection: str | None = Field(None, description="Collection as the catalogue spells it, such as tcga_brca.")
     patients: tuple[str, ...] = Field((), description="PatientIDs to fetch; empty: all that the rules keep.")
+    skip_series: tuple[str, ...] = Field(
+        (), description="SeriesInstanceUIDs to leave out, such as a series that the store holds otherwise than listed."
+    )
     endpoint_url: str = Field(
         "https://s3.amazonaws.com",
         description="S3 endpoint that holds the catalogue's buckets; read without an account.",
@@ -157,11 +160,12 @@ class Select(Settings):
 
     @model_validator(mode="after")
     def _check_patterns(self) -> Self:
-        for pattern in (*self.description, *self.skip_description):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        for name in ("description", "skip_description"):
+            for pattern in getattr(self, name):
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"{name}: {pattern!r} is not a regular expression: {error}") from error
         return self
 
 
@@ -220,7 +224,10 @@ class Dataset(Settings):
 
     path_fields: ClassVar[tuple[str, ...]] = ("source", "out")
 
-    source: str = Field("phantom", description="Folder of images; `phantom`: the built-in collection.")
+    source: str = Field(
+        "phantom",
+        description="Folder of images; `acquire` fetches them there; `phantom`: the built-in collection.",
+    )
     out: str | None = Field(None, description="Folder for the shards; unset: named after the recipe, beside it.")
     classes: tuple[str, ...] = Field((), description="Class names in order; unset: the labels found, sorted.")
     positive: str | None = Field(None, description="The class that is looked for; unset: the last one.")
@@ -291,6 +298,9 @@ class Dataset(Settings):
 
 
 class Acquire(Dataset):
-    """A public collection -> DICOM files in `source`, as the dataset recipe's rules narrow it down."""
+    """A public collection -> DICOM files in `source`, as the dataset recipe's rules narrow it down.
+
+    Of the recipe it reads `source`, `catalogue` and `select`; all else there is for `shard`.
+    """
 
     dry_run: bool = Field(False, description="Print what the collection holds and what the rules keep; fetch nothing.")
