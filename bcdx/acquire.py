@@ -14,14 +14,13 @@ from filelock import FileLock, Timeout
 
 from bcdx._recipes import KEYWORDS, expand_path
 from bcdx.catalogue.plan import Plan, make_plan, wanted_modalities
-from bcdx.catalogue.provenance import PROVENANCE, Entry, Provenance, read_provenance, write_provenance
+from bcdx.catalogue.provenance import PROVENANCE, Entry, Provenance, digest_names, read_provenance, write_provenance
 from bcdx.catalogue.series import CatalogueFile, Series, find_catalogue, read_series
 from bcdx.catalogue.tables import show_plan
 from bcdx.config import Acquire, Catalogue
 from bcdx.errors import BcdxError, SettingsError
 
 if TYPE_CHECKING:
-    from bcdx.catalogue.store import Tick
     from bcdx.catalogue.transfer import Listing
 
 logger = logging.getLogger(__name__)
@@ -36,12 +35,15 @@ class Acquisition:
     Attributes:
         plan: What the collection holds and what the rules keep.
         source: The folder; None after a dry run.
-        entries: The plan's series, whole and verified.
+        entries: The plan's series, all of them whole.
+        hashed: How many of them were fetched or read again now; the others were verified by an earlier run, and now
+            their number of files and size are right.
     """
 
     plan: Plan
     source: Path | None = None
     entries: tuple[Entry, ...] = ()
+    hashed: int = 0
 
     def summary(self) -> str:
         """Return the tables for the terminal, and what is in the folder."""
@@ -50,9 +52,15 @@ class Acquisition:
             return f"{text}\n\ndry run: nothing was fetched"
         images, size = sum(one.images for one in self.entries), sum(one.bytes for one in self.entries)
         return (
-            f"{text}\n\n{self.source}: {len(self.entries):,} series, {images:,} images, {size / 1e9:.1f} GB, whole and "
-            f"verified ({PROVENANCE})"
+            f"{text}\n\n{self.source}: {len(self.entries):,} series, {images:,} images, {size / 1e9:.1f} GB; "
+            f"{self._say_checked()} ({PROVENANCE})"
         )
+
+    def _say_checked(self) -> str:
+        others = len(self.entries) - self.hashed
+        if self.hashed and others:
+            return f"whole: {self.hashed:,} by size and hash, {others:,} by number and size"
+        return "whole by size and hash" if self.hashed else "whole by number and size"
 
 
 def acquire_collection(settings: Acquire) -> Acquisition:
@@ -72,7 +80,9 @@ def plan_acquisition(catalogue: CatalogueFile, settings: Acquire) -> Plan:
     """
     collection = settings.catalogue.collection
     if collection is None:
-        raise SettingsError("catalogue.collection names no collection; give one such as tcga_brca")
+        raise SettingsError(
+            "no collection is named; give a recipe such as tfrecords/tcga_brca.toml, or --catalogue.collection NAME"
+        )
     whole = read_series(catalogue, collection, wanted_modalities(settings.select))
     return make_plan(
         whole,
@@ -80,6 +90,7 @@ def plan_acquisition(catalogue: CatalogueFile, settings: Acquire) -> Plan:
         collection=collection,
         catalogue=catalogue.version,
         patients=settings.catalogue.patients,
+        skip_series=settings.catalogue.skip_series,
     )
 
 
@@ -91,8 +102,8 @@ def acquire_from(catalogue: CatalogueFile, settings: Acquire) -> Acquisition:
     source = _find_destination(settings)
     if not plan.kept:
         raise SettingsError(f"the rules keep nothing of {plan.collection}; --dry-run shows why")
-    provenance = _make_whole(plan, source, settings.catalogue)
-    return Acquisition(plan, source, tuple(provenance.entries[one.uid] for one in plan.kept))
+    entries, hashed = _make_whole(plan, source, settings.catalogue)
+    return Acquisition(plan, source, tuple(entries[one.uid] for one in plan.kept), hashed)
 
 
 def _find_destination(settings: Acquire) -> Path:
@@ -106,13 +117,13 @@ def _find_destination(settings: Acquire) -> Path:
     return source
 
 
-def _make_whole(plan: Plan, source: Path, settings: Catalogue) -> Provenance:
-    """Fetch and record what is not there; return what the folder holds then."""
+def _make_whole(plan: Plan, source: Path, settings: Catalogue) -> tuple[dict[str, Entry], int]:
+    """Fetch and record what is not there; return what the folder holds then, and how many series that were."""
     earlier = read_provenance(source)
     if _describe(plan) in earlier.acquisitions and not _find_missing(plan, source, earlier):
         logger.info("%s: a complete acquisition of the same plan; nothing to do", source)
         _drop_lock(source)
-        return earlier
+        return earlier.entries, 0
     with _held(source):
         earlier = read_provenance(source)  # again: another process may just have ended
         _tell_others(source, plan, earlier)
@@ -120,7 +131,7 @@ def _make_whole(plan: Plan, source: Path, settings: Catalogue) -> Provenance:
         entries = _fetch(_list(todo, source, settings), settings, source) if todo else []
         provenance = earlier.extended(_describe(plan), entries)
         write_provenance(source, provenance)
-    return provenance
+    return provenance.entries, len(todo)
 
 
 def _find_missing(plan: Plan, source: Path, earlier: Provenance) -> list[Series]:
@@ -139,6 +150,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "patients": "all" if plan.patients is None else plan.patients,
         "series": len(plan.kept),
         "images": sum(one.images for one in plan.kept),
+        "sha256": digest_names(one.uid for one in plan.kept),
     }
 
 
@@ -171,10 +183,11 @@ def _list(todo: Sequence[Series], source: Path, settings: Catalogue) -> list[Lis
 
 
 def _fetch(listings: Sequence[Listing], settings: Catalogue, source: Path) -> list[Entry]:
+    from bcdx.catalogue.progress import show_bytes
     from bcdx.catalogue.transfer import discard_leftovers, fetch_all
 
     discard_leftovers(source)
-    with _progress(sum(one.size for one in listings)) as tick:
+    with show_bytes(sum(one.size for one in listings)) as tick:
         return fetch_all(listings, settings, tick)
 
 
@@ -210,18 +223,6 @@ def _drop_lock(source: Path) -> None:
     if (source / LOCK).exists():
         with suppress(BcdxError, OSError), _held(source):
             pass
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Tick]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("fetching", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 if __name__ == "__main__":

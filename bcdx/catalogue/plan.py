@@ -19,6 +19,7 @@ IMAGES = ("MR", "MG")
 """What is looked at in any case; other modalities where `select.modality` names them."""
 
 OTHER_PATIENT = "patient not asked for"
+SKIPPED = "named in `catalogue.skip_series`"
 
 _RULES = (
     "modality", "plane", "laterality", "phase", "description", "skip_description", "kind", "skip_kind", "min_slices",
@@ -52,12 +53,25 @@ class Plan:
 
 
 def wanted_modalities(select: Select) -> tuple[str, ...]:
-    """Return the modalities to look at: MR, MG and what the rules name."""
+    """Return the modalities to look at: MR, MG and what the rules name.
+
+    Raises:
+        SettingsError: A name is not in capitals; nothing would match it, here and when shards are made.
+    """
+    for name in select.modality:
+        if name != name.upper():
+            raise SettingsError(f"select.modality {name!r}: DICOM writes {name.upper()}")
     return tuple(dict.fromkeys((*IMAGES, *select.modality)))
 
 
 def make_plan(
-    whole: Sequence[Series], select: Select, *, collection: str, catalogue: str, patients: Sequence[str] = ()
+    whole: Sequence[Series],
+    select: Select,
+    *,
+    collection: str,
+    catalogue: str,
+    patients: Sequence[str] = (),
+    skip_series: Sequence[str] = (),
 ) -> Plan:
     """Return what the rules keep of a collection.
 
@@ -67,16 +81,21 @@ def make_plan(
         collection: Its name.
         catalogue: The catalogue's version.
         patients: PatientIDs to keep; empty: all.
+        skip_series: SeriesInstanceUIDs to leave out.
 
     Raises:
-        SettingsError: A patient is not in the collection.
+        SettingsError: A patient or a series is not in the collection.
     """
+    looked_at = f"{collection} has no {' or '.join(wanted_modalities(select))}"
     if missing := sorted(set(patients) - {one.patient for one in whole}):
-        raise SettingsError(f"catalogue.patients: {collection} has no MR or MG of {', '.join(missing)}")
+        raise SettingsError(f"catalogue.patients: {looked_at} of {', '.join(missing)}")
+    if missing := sorted(set(skip_series) - {one.uid for one in whole}):
+        raise SettingsError(f"catalogue.skip_series: {looked_at} {', '.join(missing)}")
     kept: list[Series] = []
     left_out: dict[str, list[Series]] = {}
     for one in whole:
-        reason = OTHER_PATIENT if patients and one.patient not in patients else refuse(one, select)
+        named = _refuse_name(one, patients, skip_series)
+        reason = refuse(one, select) if named is None else named
         (kept if reason is None else left_out.setdefault(reason, [])).append(one)
     order = sorted(left_out.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     return Plan(
@@ -88,6 +107,12 @@ def make_plan(
         kept=tuple(kept),
         left_out={reason: tuple(series) for reason, series in order},
     )
+
+
+def _refuse_name(series: Series, patients: Sequence[str], skip_series: Sequence[str]) -> str | None:
+    if patients and series.patient not in patients:
+        return OTHER_PATIENT
+    return SKIPPED if series.uid in skip_series else None
 
 
 def refuse(series: Series, select: Select) -> str | None:

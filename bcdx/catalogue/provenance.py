@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,18 @@ class Provenance:
     """What a folder holds.
 
     Attributes:
-        acquisitions: Catalogue, collection, rules and counts of each plan that was carried out.
+        acquisitions: Of each plan that was carried out catalogue, collection, rules, counts, and SHA-256 over the
+            sorted SeriesInstanceUIDs, a line each.
         series: SeriesInstanceUID -> what is there.
     """
 
     acquisitions: tuple[Mapping[str, Any], ...] = ()
-    series: Mapping[str, Entry] | None = None
+    series: Mapping[str, Entry] = field(default_factory=dict)
 
     @property
     def entries(self) -> dict[str, Entry]:
         """All series by SeriesInstanceUID, in order."""
-        return dict(sorted((self.series or {}).items()))
+        return dict(sorted(self.series.items()))
 
     @property
     def licences(self) -> list[str]:
@@ -97,6 +98,11 @@ def digest_files(hashes: Mapping[str, str]) -> str:
     """
     lines = "".join(f"{name} {md5}\n" for name, md5 in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def digest_names(names: Iterable[str]) -> str:
+    """Return SHA-256 over sorted names, a line each."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
 
 
 def make_entry(series: Series, hashes: Mapping[str, str], size: int) -> Entry:

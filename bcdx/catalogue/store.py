@@ -118,7 +118,7 @@ class Store:
         what = f"series {series.uid}"
         found = self._repeat(lambda: self._list(series.bucket, f"{series.prefix}/"), what)
         size = sum(one.size for one in found)
-        advice = "update idc-index-data, or leave the series out by `skip_description`"
+        advice = "update idc-index-data, or leave the series out: add it to catalogue.skip_series"
         if len(found) != series.images:
             raise BcdxError(f"{what}: the store holds {len(found)} files, the catalogue says {series.images}; {advice}")
         if abs(size - series.megabytes * 1e6) > SIZE_TOLERANCE_BYTES:

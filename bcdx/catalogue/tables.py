@@ -58,19 +58,21 @@ def show_plan(plan: Plan) -> str:
 
 
 def _show_amounts(title: str, series: Sequence[Series]) -> list[str]:
-    lines = [f"{title:<24}{'patients':>10}{'studies':>10}{'series':>10}{'images':>12}{'GB':>10}"]
+    width = max(24, len(title) + 2)
+    lines = [f"{title:<{width}}{'patients':>10}{'studies':>10}{'series':>10}{'images':>12}{'GB':>10}"]
     for name, amount in measure(series).items():
         counts = f"{amount.patients:>10,}{amount.studies:>10,}{amount.series:>10,}{amount.images:>12,}"
-        lines.append(f"  {name:<22}{counts}{amount.gigabytes:>10.1f}")
+        lines.append(f"  {name:<{width - 2}}{counts}{amount.gigabytes:>10.1f}")
     return lines
 
 
 def _show_left_out(plan: Plan) -> list[str]:
     if not plan.left_out:
         return ["left out: nothing", ""]
-    lines = [f"{'left out because':<54}{'series':>10}{'images':>12}"]
+    width = max(54, *(len(reason) + 4 for reason in plan.left_out))
+    lines = [f"{'left out because':<{width}}{'series':>10}{'images':>12}"]
     for reason, series in plan.left_out.items():
-        lines.append(f"  {reason:<52}{len(series):>10,}{sum(one.images for one in series):>12,}")
+        lines.append(f"  {reason:<{width - 2}}{len(series):>10,}{sum(one.images for one in series):>12,}")
     return [*lines, ""]
 
 

@@ -54,9 +54,12 @@ class Listing:
 
 
 def series_folder(source: Path, series: Series) -> Path:
-    """Return where a series's files go. What no folder can be called by is replaced in PatientID."""
-    patient = re.sub(r"[^\w.=+ -]|^\.+", "_", series.patient) or "_"
-    return source / patient / f"{series.modality}-{series.uid}"
+    """Return where a series's files go. What no folder can be called by is replaced."""
+    return source / _clean(series.patient) / _clean(f"{series.modality}-{series.uid}")
+
+
+def _clean(name: str) -> str:
+    return re.sub(r"[^\w.=+ -]|^\.+", "_", name) or "_"
 
 
 def is_whole(source: Path, series: Series, entry: Entry | None) -> bool:
@@ -85,13 +88,28 @@ def list_all(series: Sequence[Series], source: Path, settings: Catalogue) -> lis
     def look(one: Series) -> Listing:
         return Listing(one, store.list_series(one), series_folder(source, one))
 
-    found = list(_run([partial(look, one) for one in series], settings.connections, stop))
-    for one in found:
-        if strangers := set(_list_files(one.folder)) - {item.name for item in one.objects}:
-            raise BcdxError(
-                f"{one.folder}: holds {min(strangers)}, which the series does not, or not any more; move it away"
-            )
-    return sorted(found, key=lambda one: one.series.uid)
+    found = sorted(
+        _run([partial(look, one) for one in series], settings.connections, stop), key=lambda one: one.series.uid
+    )
+    _check_strangers(found)
+    return found
+
+
+def _check_strangers(listings: Iterable[Listing]) -> None:
+    """Check that no folder holds files that its series does not: they would be read as some of it."""
+    strangers = [
+        one.folder / min(names)
+        for one in listings
+        if (names := set(_list_files(one.folder)) - {item.name for item in one.objects})
+    ]
+    if not strangers:
+        return
+    for path in strangers:
+        logger.info("%s: no file of its series", path)
+    raise BcdxError(
+        f"{len(strangers)} series folders hold files of another revision, or of something else, such as "
+        f"{strangers[0]}; move these folders away"
+    )
 
 
 def count_missing(listings: Iterable[Listing]) -> int:

@@ -39,13 +39,13 @@ def test_acquire_fetches_what_the_rules_keep(world: Any, tmp_path: Path) -> None
     done = acquire_from(world.catalogue, world.settings(tmp_path / "new" / "here", select=LEFT))
     found = world.files(tmp_path / "new" / "here")
     assert 4 * 5 + 1 == len(found)
-    assert re.search(r"4 series, 20 images, 0.0 GB, whole and\s+verified", done.summary())
+    assert done.summary().endswith("4 series, 20 images, 0.0 GB; whole by size and hash (provenance.json)")
     content = json.loads(found[PROVENANCE])
     assert ["CC BY 3.0"] == content["licences"]
     assert "https://doi.org/10.1/a" == content["citations"][0]
     assert [one.uid for one in world.series] == [one["SeriesInstanceUID"] for one in content["series"]]
     assert {"catalogue": "test 1", "collection": "small_brca", "patients": "all", "series": 4, "images": 20} == {
-        name: value for name, value in content["acquisitions"][0].items() if name != "rules"
+        name: value for name, value in content["acquisitions"][0].items() if name not in {"rules", "sha256"}
     }
     assert ["L"] == content["acquisitions"][0]["rules"]["laterality"]
 
@@ -78,17 +78,19 @@ def test_a_complete_acquisition_is_left_alone(world: Any, tmp_path: Path, caplog
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
     with caplog.at_level(logging.INFO, "bcdx"):
         second = acquire_from(world.catalogue, world.settings(tmp_path, url="http://127.0.0.1:9"))
-    assert first == second
+    assert (first.plan, first.entries) == (second.plan, second.entries)
+    assert second.summary().endswith("; whole by number and size (provenance.json)")
     assert "nothing to do" in caplog.text
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
 
 
 def test_a_complete_acquisition_that_lost_a_file_is_made_whole(world: Any, proxy: Any, tmp_path: Path) -> None:
-    """That file alone is fetched."""
+    """That file alone is fetched, and its series alone is read again."""
     acquire_from(world.catalogue, world.settings(tmp_path))
     before = world.files(tmp_path)
     next(tmp_path.rglob("*.dcm")).unlink()
-    acquire_from(world.catalogue, world.settings(tmp_path, url=proxy.url))
+    done = acquire_from(world.catalogue, world.settings(tmp_path, url=proxy.url))
+    assert "; whole: 1 by size and hash, 3 by number and size (provenance.json)" in done.summary()
     assert before == world.files(tmp_path)
     assert 1 == len(proxy.files)
 
@@ -108,6 +110,16 @@ def test_other_rules_extend_the_folder_in_either_order(
     assert world.files(tmp_path / "a") == world.files(tmp_path / "b")
     assert 2 * 4 * 5 == len(proxy.files)
     assert 2 == caplog.text.count("that stays, and this plan is added")
+
+
+def test_two_patients_fetched_one_by_one_are_two_plans(world: Any, tmp_path: Path) -> None:
+    """Their counts are the same, their series are not."""
+    for name in ("P0", "P1"):
+        settings = world.settings(tmp_path)
+        catalogue = settings.catalogue.model_copy(update={"patients": (name,)})
+        acquire_from(world.catalogue, settings.model_copy(update={"catalogue": catalogue}))
+    plans = json.loads((tmp_path / PROVENANCE).read_text())["acquisitions"]
+    assert [2, 2] == [one["series"] for one in plans]
 
 
 def test_the_order_of_the_catalogue_makes_no_difference(world: Any, save_catalogue: Any, tmp_path: Path) -> None:
@@ -148,7 +160,11 @@ def test_acquire_refuses_a_disk_that_is_too_small(
     ("changes", "message"),
     [
         ({"source": "phantom"}, "source is 'phantom'; give the folder"),
-        ({"catalogue": config.Catalogue()}, "catalogue.collection names no collection"),
+        (
+            {"catalogue": config.Catalogue()},
+            "no collection is named; give a recipe such as tfrecords/tcga_brca.toml",
+        ),
+        ({"select": Select(modality=("mr",))}, "select.modality 'mr': DICOM writes MR"),
         ({"select": Select(description=("nothing",))}, "the rules keep nothing of small_brca; --dry-run shows why"),
         ({"source": "$BCDX_NO_SUCH_VARIABLE"}, "needs the environment variable BCDX_NO_SUCH_VARIABLE"),
     ],
@@ -233,7 +249,7 @@ def test_a_revised_series_is_not_mixed_with_its_former_self(world: Any, save_cat
         world.client.put_object(Bucket=one.bucket, Key=f"new/r{index}.dcm", Body=body, ACL="public-read")
     revised = [replace(one, prefix="new", megabytes=0.015), *world.series[1:]]
     newer = save_catalogue(tmp_path / "newer.parquet", revised)
-    with pytest.raises(BcdxError, match=r"holds 000.dcm, which the series does not, or not any more; move it away"):
+    with pytest.raises(BcdxError, match=r"1 series folders hold files of another revision.*000.dcm; move"):
         acquire_from(newer, world.settings(tmp_path / "x"))
 
 

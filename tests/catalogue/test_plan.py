@@ -107,6 +107,18 @@ def test_plan_keeps_the_patients_that_are_named_and_knows_them_all(new_series: N
     assert {"patient not asked for": (series[0],)} == plan.left_out
     with pytest.raises(SettingsError, match=r"catalogue.patients: small_brca has no MR or MG of P3"):
         plan_of(series, patients=["P2", "P3"])
+    with pytest.raises(SettingsError, match=r"catalogue.patients: small_brca has no MR or MG or CT of P3"):
+        plan_of(series, Select(modality=("CT",)), patients=["P3"])
+
+
+def test_plan_leaves_out_the_series_that_are_named_and_knows_them_all(new_series: New) -> None:
+    """One that the store holds otherwise must not block the others."""
+    series = [new_series("1.1"), new_series("1.2")]
+    plan = plan_of(series, skip_series=["1.1"])
+    assert (series[1],) == plan.kept
+    assert {"named in `catalogue.skip_series`": (series[0],)} == plan.left_out
+    with pytest.raises(SettingsError, match=r"catalogue.skip_series: small_brca has no MR or MG 1.3"):
+        plan_of(series, skip_series=["1.1", "1.3"])
 
 
 def test_show_plan_counts_both_tables_reasons_licences_and_citations(new_series: New) -> None:
@@ -124,6 +136,9 @@ def test_show_plan_counts_both_tables_reasons_licences_and_citations(new_series:
     assert ["kind", "localizer", "1", "3"] in rows
     assert ["right", "breast", "1", "3"] in rows
     assert "licence CC BY 3.0: 1 series" in text
+    text = show_plan(plan_of([new_series(modality=f"M{index}") for index in range(9)]))
+    tables = [table.splitlines() for table in text.split("\n\n")[1:4]]
+    assert [1, 1, 1] == [len({len(line) for line in table}) for table in tables]
     assert "https://doi.org/10.1/a" in text
     assert "https://doi.org/10.1/b" not in text  # nothing of it is kept
     assert "https://doi.org/10.1148/rg.230180" in text
