@@ -10,15 +10,14 @@ import errno
 import hashlib
 import os
 import re
-import ssl
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from bcdx.catalogue.client import open_client, passing_errors
 from bcdx.catalogue.extra import import_extra
 from bcdx.catalogue.series import Series
 from bcdx.config import Catalogue
@@ -33,9 +32,6 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 CHUNK_BYTES = 2**16
 """Read at a time; between two chunks a slow line notices that it is to stop."""
-
-READ_SECONDS = 20
-"""How long a line may be silent; so long a stop may take, too."""
 
 SIZE_TOLERANCE_BYTES = 5_001
 """How far a series's size may be from `series_size_MB`, MB of 10**6 bytes: releases up to 22 round it to 0.01 MB, later
@@ -106,7 +102,7 @@ class Store:
     """
 
     def __init__(self, settings: Catalogue, stop: threading.Event) -> None:
-        self._client = _open_client(settings)
+        self._client = open_client(settings)
         self._endpoint, self._attempts, self._stop = settings.endpoint_url, settings.attempts, stop
 
     def list_series(self, series: Series) -> tuple[StoredObject, ...]:
@@ -184,7 +180,8 @@ class Store:
 
     def _repeat(self, task: Callable[[], T], what: str) -> T:
         """Return what `task` returns, tried again where the network may be to blame."""
-        passing, errors = _passing_errors(), import_extra("botocore.exceptions")
+        passing: tuple[type[Exception], ...] = (*passing_errors(), _DamagedError)
+        refusal = import_extra("botocore.exceptions").ClientError
         pause, fault = PAUSE_SECONDS, ""
         for attempt in range(self._attempts):
             if self._stop.wait(pause if attempt else 0.0):
@@ -194,7 +191,7 @@ class Store:
                 return task()
             except passing as error:
                 fault = _describe(error)
-            except errors.ClientError as error:
+            except refusal as error:
                 fault = _describe(error)
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
                 if status < 500 and status not in {408, 429}:
@@ -208,43 +205,6 @@ class Store:
 def name_part(path: Path) -> Path:
     """Return where this process puts what has arrived of a file; without locks another one may be at work there."""
     return path.with_name(f".{path.name}.{os.getpid()}{PART}")
-
-
-def _open_client(settings: Catalogue) -> Any:
-    configuration = import_extra("botocore.config").Config(
-        signature_version=import_extra("botocore").UNSIGNED,
-        max_pool_connections=settings.connections,
-        connect_timeout=20,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "max_attempts": 3},
-    )
-    try:
-        return _open_session().client(
-            "s3", endpoint_url=settings.endpoint_url, region_name="us-east-1", config=configuration
-        )
-    except (ValueError, import_extra("botocore.exceptions").BotoCoreError) as error:
-        raise BcdxError(f"catalogue.endpoint_url {settings.endpoint_url!r} cannot be used: {error}") from error
-
-
-@cache
-def _open_session() -> Any:
-    """Return a session that reads no profile: none is needed, and one that is named but missing is an error."""
-    nothing = {
-        "profile": (None, None, None, None),
-        "config_file": (None, None, os.devnull, None),
-        "credentials_file": (None, None, os.devnull, None),
-    }
-    core = import_extra("botocore.session").Session(session_vars=nothing)
-    return import_extra("boto3").Session(botocore_session=core)
-
-
-def _passing_errors() -> tuple[type[Exception], ...]:
-    """Return what a broken connection raises, as against wrong settings or a full disk."""
-    errors = import_extra("botocore.exceptions")
-    return (
-        errors.HTTPClientError, errors.ConnectionError, errors.IncompleteReadError, errors.FlexibleChecksumError,
-        import_extra("urllib3.exceptions").HTTPError, ssl.SSLError, ConnectionError, TimeoutError, _DamagedError,
-    )  # fmt: skip
 
 
 def _describe(error: Exception) -> str:
