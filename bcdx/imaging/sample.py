@@ -36,7 +36,7 @@ class Sample:
     """One labelled image without any identifier, ready to be stored.
 
     Attributes:
-        image: uint16, shape (height, width, channels), 0 where padded.
+        image: uint16, shape (height, width, channels); where padded 0, in differences 32768, no change.
         label: Index into the class names; -1 where unlabelled.
         patient: Keyed hash of PatientID.
         split_digest: Hex SHA-256 of "salt:PatientID"; decides the split, the same for everyone with the data.

@@ -8,7 +8,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats.contingency import association
 
 from bcdx.records.staging import Entry
 
@@ -103,7 +102,12 @@ def measure_association(counts: NDArray[np.int64]) -> float | None:
     Source: Cramér 1946, "Mathematical Methods of Statistics", chapter 21; without correction for bias.
     """
     counts = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
-    return float(association(counts, method="cramer")) if min(counts.shape) > 1 else None
+    if min(counts.shape) < 2:
+        return None
+    total = counts.sum()
+    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True) / total
+    squares = ((counts - expected) ** 2 / expected).sum()
+    return float(np.sqrt(squares / (total * (min(counts.shape) - 1))))  # importing scipy.stats takes a second
 
 
 def _count(entries: Sequence[Entry]) -> Cell:
