@@ -114,7 +114,7 @@ def _shard(
 ) -> tuple[Manifest, list[Exclusion]]:
     """Stage, split and write; `places` are the folders of what is staged, of the shards and of the images."""
     from bcdx.imaging.collection import count_reasons
-    from bcdx.imaging.prepare import describe_preparation
+    from bcdx.imaging.compose import describe_preparation
     from bcdx.records import sharding
     from bcdx.records.card import write_card
     from bcdx.records.gathering import gather_card

@@ -6,7 +6,7 @@ A study is read twice, once for its percentiles and once for its images. Stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,37 +15,28 @@ import numpy as np
 
 from bcdx.config import Dataset
 from bcdx.errors import DicomError
-from bcdx.imaging.channels import describe_channels, fill_value, find_phases, make_channels
+from bcdx.imaging.channels import find_phases
 from bcdx.imaging.collection import Item, Study
+from bcdx.imaging.compose import TISSUE, make_sample, store_channels
 from bcdx.imaging.decode import Decode, read_stored
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.normalise import (
-    Stack,
-    find_place,
-    fit_square,
-    hash_likeness,
-    pass_through_jpeg,
-    quantise,
     to_unit_range,
 )
 from bcdx.imaging.percentiles import Tally
-from bcdx.imaging.sample import NO_BOX, Box, Exclusion, Mark, Sample
-from bcdx.imaging.stored import Mask, Pixels, Stored
+from bcdx.imaging.sample import Exclusion, Sample
+from bcdx.imaging.stored import Stored
 
 FLAT = "no contrast: all its pixels are equal"
 NO_CONTRAST = "no contrast between its percentiles"
 BY_PYDICOM = "read by pydicom: the decoder that was asked for does not read it as stored"
 REPEATED = "two of its phases have the same pixels: a series was stored twice"
 EMPTY = "empty: tissue on less than the wanted share"
-TISSUE = 0.1
-"""Brighter than this part of the normalised range is tissue."""
 FULL_RANGE = 65535.0
 KEPT_BYTES = 256 * 2**20
 """Stored values of one study that are kept between the two readings."""
 
 Range = tuple[float, float]
-
-UNMARKED = Mark("", origin="")
 
 
 @dataclass(frozen=True)
@@ -187,10 +178,10 @@ class PreparedStudy:
         if least and np.count_nonzero(units[0] > TISSUE) < least * units[0].size:
             return EMPTY
         padding = {number: image.padding for number, image in zip(one.phases, images, strict=True)}
-        stored = _store(dict(zip(one.phases, units, strict=True)), padding, self._dataset)
+        stored = store_channels(dict(zip(one.phases, units, strict=True)), padding, self._dataset)
         if not (stored if isinstance(self._dataset.channels, str) else np.stack(units)).any():
             return NO_CONTRAST
-        return _make_sample(one, stored, self._dataset.size)
+        return make_sample(one.item, one.source_pixels, stored, self._dataset.size)
 
     def _read(self, item: Item, phases: Sequence[int]) -> tuple[Stored, ...]:
         voi, decode = self._dataset.voi, self._decode
@@ -212,30 +203,6 @@ class PreparedStudy:
 
 def _count_bytes(images: Sequence[Stored]) -> int:
     return sum(one.values.nbytes for one in images)
-
-
-def describe_preparation(dataset: Dataset) -> dict[str, Any]:
-    """Return the steps from stored values to a record, as the manifest keeps them."""
-    rule, computed = dataset.normalise, describe_channels(dataset.channels)
-    return {
-        "steps": [
-            "padding mask from PixelPaddingValue and PixelPaddingRangeLimit",
-            "modality LUT or rescale",
-            *(["VOI LUT or window"] if dataset.voi else []),
-            "negation of MONOCHROME1",
-            "(x - low) / (high - low), cut to [0, 1], per unit in `normalisation`",
-            "padding to 0",
-            *(["channels computed from the phases, each as `computed` says"] if computed else []),
-            f"Pillow bilinear to fit {dataset.size} x {dataset.size}, centred on {'its padding' if computed else '0'}",
-            "round(65535 x) as uint16",
-            *([f"8-bit JPEG of quality {dataset.jpeg_quality}, times 257"] if dataset.jpeg_quality else []),
-        ],
-        "unit": rule.unit,
-        "percentiles": [rule.low, rule.high],
-        "channels": dataset.channels if isinstance(dataset.channels, str) else list(dataset.channels),
-        **({"computed": computed} if computed else {}),
-        **({"min_tissue": dataset.select.min_tissue, "tissue": f"x > {TISSUE:g}"} if dataset.select.min_tissue else {}),
-    }
 
 
 def _group_items(items: Sequence[Item], dataset: Dataset) -> Iterator[Sequence[Item]]:
@@ -267,50 +234,3 @@ def _hash_sources(images: Sequence[Stored]) -> tuple[str, ...]:
     if not hashes:
         raise DicomError(FLAT)
     return hashes
-
-
-def _store(units: Mapping[int, Pixels], padding: Mapping[int, Mask | None], dataset: Dataset) -> Stack:
-    """Return the stored image, shape (size, size, channels)."""
-    names = dataset.channels
-    channels = [
-        quantise(fit_square(pixels, dataset.size, fill=fill_value(names, number)))
-        for number, pixels in enumerate(make_channels(names, units, padding))
-    ]
-    image = np.stack(channels, axis=-1)
-    return image if dataset.jpeg_quality is None else pass_through_jpeg(image, dataset.jpeg_quality)
-
-
-def _make_sample(one: _Looked, image: Stack, size: int) -> Sample:
-    item, frame = one.item, one.item.frames[0]
-    mark, scale = item.mark or UNMARKED, find_place(frame.shape, size).scale
-    return Sample(
-        image=image,
-        label=item.label,
-        patient=frame.patient,
-        split_digest=frame.split_digest,
-        study=frame.study,
-        sample=item.key,
-        laterality=frame.laterality,
-        plane=frame.plane,
-        scanner=frame.scanner,
-        site=frame.site,
-        slice_index=item.slice_index,
-        spacing_mm=(frame.spacing_mm[0] / scale, frame.spacing_mm[1] / scale),
-        source_pixels=one.source_pixels,
-        label_origin=mark.origin,
-        lesion_mm2=mark.lesion_mm2,
-        lesion_box=place_box(mark.lesion_box, frame.shape, size),
-        likeness=hash_likeness(image),
-    )
-
-
-def place_box(box: Box, shape: tuple[int, int], size: int) -> Box:
-    """Return rows and columns of a source image as those of its square; `NO_BOX` stays."""
-    if box == NO_BOX:
-        return NO_BOX
-    place = find_place(shape, size)
-    down, across = place.height / shape[0], place.width / shape[1]
-    top, left, bottom, right = box
-    return (
-        place.top + top * down, place.left + left * across, place.top + bottom * down, place.left + right * across,
-    )  # fmt: skip

@@ -13,9 +13,10 @@ from bcdx.config import Dataset, Labels, Normalise, Select
 from bcdx.errors import BcdxError
 from bcdx.imaging import prepare as prepare_module
 from bcdx.imaging.collection import Item, Study, scan
+from bcdx.imaging.compose import describe_preparation, place_box
 from bcdx.imaging.frames import Frame
 from bcdx.imaging.identity import Pseudonyms
-from bcdx.imaging.prepare import BY_PYDICOM, REPEATED, describe_preparation, place_box, prepare_study
+from bcdx.imaging.prepare import BY_PYDICOM, REPEATED, prepare_study
 from bcdx.imaging.sample import NO_BOX, Mark, Prepared
 
 
