@@ -6,7 +6,7 @@ Rules on series come first, for what a lesion was drawn on must be known whole; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bcdx.config import Select
 from bcdx.imaging.descriptions import matches
@@ -44,18 +44,14 @@ def select_series(frames: Sequence[Frame], select: Select) -> Kept:
     """Return the frames of wanted series, and the others with their reason."""
     mixed = find_mixed(frame for frame in frames if frame.modality == "MR")
     sizes = Counter(frame.series for frame in frames)
-    kept, exclusions = [], []
-    for frame in frames:
+
+    def judge(frame: Frame) -> str | None:
         reason = refuse_series(frame, select)
         if reason is None and frame.series in mixed:
-            reason = MIXED_ORIENTATIONS
-        if reason is None and sizes[frame.series] < select.min_slices:
-            reason = FEW
-        if reason is None:
-            kept.append(frame)
-        else:
-            exclusions.append(leave_out(frame, reason))
-    return kept, exclusions
+            return MIXED_ORIENTATIONS
+        return FEW if reason is None and sizes[frame.series] < select.min_slices else reason
+
+    return _sort_out(frames, judge)
 
 
 def select_slices(frames: Sequence[Frame], stacks: Sequence[Frame], select: Select) -> Kept:
@@ -67,11 +63,18 @@ def select_slices(frames: Sequence[Frame], stacks: Sequence[Frame], select: Sele
     """
     edges = find_edges(stacks, select.edge_slices)
     phases = _name_phases(stacks) if select.phase else {}
+
+    def judge(frame: Frame) -> str | None:
+        reason = _refuse_slice(frame, select, phases.get(frame.sample, set()))
+        return EDGE if reason is None and frame.sample in edges else reason
+
+    return _sort_out(frames, judge)
+
+
+def _sort_out(frames: Iterable[Frame], judge: Callable[[Frame], str | None]) -> Kept:
     kept, exclusions = [], []
     for frame in frames:
-        reason = _refuse_slice(frame, select, phases.get(frame.sample, set()))
-        if reason is None and frame.sample in edges:
-            reason = EDGE
+        reason = judge(frame)
         if reason is None:
             kept.append(frame)
         else:
