@@ -84,7 +84,7 @@ def report_exclusions(exclusions: Sequence[Exclusion]) -> None:
     for one in exclusions:
         paths.setdefault(("odd, but kept" if one.flagged else "left out", one.reason), []).append(one.path)
     for (action, reason), found in sorted(paths.items(), key=lambda pair: (pair[0][0], -len(pair[1]))):
-        named = sorted(path for path in found if path)
+        named = sorted({path for path in found if path})
         more = f" and {len(named) - SHOWN_FILES} more" if len(named) > SHOWN_FILES else ""
         shown = f": {', '.join(named[:SHOWN_FILES])}{more}" if named else ""
         logger.warning("%s %d: %s%s", action, len(found), reason, shown)
