@@ -273,7 +273,7 @@ def test_kind_of_source_is_seen_by_its_content(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"source": "$BCDX_UNSET/x"}, "needs the environment variable BCDX_UNSET, which is not set"),
+        ({"source": "$BCDX_UNSET/x"}, "needs the environment variable BCDX_UNSET, which is not set or empty"),
         ({"source": "/no/such/folder"}, "/no/such/folder: no such file or folder"),
     ],
 )
