@@ -108,7 +108,7 @@ def _read_samples(settings: Diagnose, run: Run) -> tuple[list[Sample], list[Excl
         prepared = prepare_study(study, dataset)
         samples += prepared.samples
         exclusions += prepared.exclusions
-    files = {item.key: item.frames[0].path for study in found.studies for item in study.items}
+    files = {key: item.frames[0].path for key, item in found.items.items()}
     fitting = [sample for sample in samples if sample.image.shape == tuple(run.image_shape)]
     others = [sample.sample for sample in samples if sample.image.shape != tuple(run.image_shape)]
     exclusions += [Exclusion(key, "another shape than the model's", files[key]) for key in others]

@@ -94,7 +94,7 @@ def _write_all(dataset: Dataset, stage: Path, out: Path) -> tuple[Manifest, list
     stamped = dataset.source != "phantom"  # it is written anew each time, always the same
     with _staging_folder(out, f"{__version__} {fingerprint} {_describe_found(found, stamped=stamped)}") as staging:
         manifest, exclusions = _shard(dataset, found, fingerprint, (staging, stage, source))
-    paths = {item.key: item.frames[0].path for study in found.studies for item in study.items}
+    paths = {key: item.frames[0].path for key, item in found.items.items()}
     paths.update({one.key: one.path for one in exclusions if one.path})
     return manifest, exclusions, {key: path.replace(str(stage), str(out)) for key, path in paths.items()}
 
@@ -113,7 +113,7 @@ def _shard(
     dataset: Dataset, found: Collection, fingerprint: str, places: tuple[Path, Path, Path]
 ) -> tuple[Manifest, list[Exclusion]]:
     """Stage, split and write; `places` are the folders of what is staged, of the shards and of the images."""
-    from bcdx.imaging.collection import count_reasons
+    from bcdx.imaging.collection import list_reasons
     from bcdx.imaging.compose import describe_preparation
     from bcdx.records import sharding
     from bcdx.records.card import write_card
@@ -121,14 +121,13 @@ def _shard(
     from bcdx.records.ledger import check_account, summarise, write_exclusions
 
     staging, stage, source = places
-    items = {item.key: item for study in found.studies for item in study.items}
+    items = found.items
     staged = _stage(dataset, found, staging)
     left_out = (_name_left(one, items[one.key], found) for study in staged for one in study.exclusions)
     exclusions = [*found.exclusions, *left_out]
     entries = [entry for one in staged for entry in one.entries]
     if not entries:
-        reasons = count_reasons(exclusions).most_common(5)
-        raise RecordsError(f"no image is usable: {', '.join(f'{why} ({n})' for why, n in reasons)}")
+        raise RecordsError(f"no image is usable: {list_reasons(exclusions)}")
     entries, alike = _look_for_likeness(dataset, entries, staging, items)
     exclusions += [_name_left(one, items[one.key], found) for one in alike]
     used = sum(len(items[entry.sample].frames) for entry in entries)

@@ -7,7 +7,6 @@ since. Series that `provenance.json` lists were verified when they were complete
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import shutil
@@ -19,9 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from bcdx._files import hash_file
 from bcdx.catalogue.provenance import PROVENANCE, Entry, make_entry
 from bcdx.catalogue.series import Series
-from bcdx.catalogue.store import CHUNK_BYTES, PART, Stopped, Store, StoredObject, Tick
+from bcdx.catalogue.store import PART, Stopped, Store, StoredObject, Tick
 from bcdx.config import Catalogue
 from bcdx.errors import BcdxError
 
@@ -171,14 +171,11 @@ def _keep(item: StoredObject, path: Path, tick: Tick) -> str | None:
             return None
     except FileNotFoundError:
         return None
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    if item.md5 not in {None, digest.hexdigest()}:
+    md5 = hash_file(path, "md5")
+    if item.md5 not in {None, md5}:
         return None
     tick(item.size)
-    return digest.hexdigest()
+    return md5
 
 
 def _list_files(folder: Path) -> dict[str, int]:

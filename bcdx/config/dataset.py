@@ -204,6 +204,11 @@ PHASES = ("pre", "early", "late")
 WASH_IN = "wash-in"
 
 
+def list_phases(channel: str) -> tuple[str, ...]:
+    """Return the phases that a channel is made of, the later one of a difference first."""
+    return tuple(("early-pre" if channel == WASH_IN else channel).split("-"))
+
+
 def check_channel(name: str) -> str:
     """Return `name` if it is a phase, a difference of two phases, or wash-in."""
     later, dash, earlier = name.partition("-")

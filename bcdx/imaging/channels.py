@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bcdx.config.dataset import WASH_IN
+from bcdx.config.dataset import WASH_IN, list_phases
 from bcdx.errors import DicomError
 from bcdx.imaging.stored import Mask, Pixels
 
@@ -80,9 +80,7 @@ def _is_difference(name: str) -> bool:
 
 
 def _list_places(name: str) -> tuple[int, ...]:
-    if name == WASH_IN:
-        return PLACES["early"], PLACES["pre"]
-    return tuple(PLACES[part] for part in name.split("-"))
+    return tuple(PLACES[phase] for phase in list_phases(name))
 
 
 def _make_channel(

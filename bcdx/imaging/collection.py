@@ -87,6 +87,11 @@ class Collection:
     images: int
     patient_is_file: bool = False
 
+    @property
+    def items(self) -> dict[str, Item]:
+        """All samples to be, by key."""
+        return {item.key: item for study in self.studies for item in study.items}
+
 
 @dataclass(frozen=True)
 class _Labelled:
@@ -232,7 +237,7 @@ def _name_classes(
 ) -> tuple[str, ...]:
     found = sorted({marks[group[0].sample].label for group in groups})
     if len(found) < 2:
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in count_reasons(exclusions).most_common(5))
+        reasons = list_reasons(exclusions)
         raise LabelError(
             f"every usable image is labelled {found[0]!r}; at least two classes are needed"
             + (f"; left out: {reasons}" if reasons else "")
@@ -256,22 +261,20 @@ def _make_studies(
     return tuple(Study(key, tuple(sorted(studies[key], key=lambda item: item.key))) for key in sorted(studies))
 
 
-def count_reasons(exclusions: Iterable[Exclusion]) -> Counter[str]:
-    """Return reason -> images left out for it."""
+def list_reasons(exclusions: Iterable[Exclusion]) -> str:
+    """Return the five reasons that cost the most images, with their number, for a message."""
     counts: Counter[str] = Counter()
     for one in exclusions:
         if one.images and not one.flagged:
             counts[one.reason] += one.images
-    return counts
+    return ", ".join(f"{reason} ({count})" for reason, count in counts.most_common(5))
 
 
 def _explain_nothing(paths: Sequence[Path], files: int, exclusions: Sequence[Exclusion]) -> str:
     where = ", ".join(map(str, paths))
     if not files:
         return f"{where}: no files in it"
-    counts = count_reasons(exclusions)
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in counts.most_common(5))
     hint = ""
-    if counts.get(NO_PATIENT):
+    if any(one.reason == NO_PATIENT for one in exclusions):
         hint = '; name plain images\' patients by a PatientID column, a `patient` pattern, or patient = "file"'
-    return f"{where}: none of {files} files is usable: {reasons or 'no reason recorded'}{hint}"
+    return f"{where}: none of {files} files is usable: {list_reasons(exclusions) or 'no reason recorded'}{hint}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from bcdx._files import hash_file
 from bcdx._recipes import expand_path
 from bcdx.config import Dataset
 from bcdx.errors import SettingsError
@@ -29,7 +30,7 @@ def hash_labels(dataset: Dataset) -> str | None:
     digest = hashlib.sha256()
     for path in _list_files(place):
         name = path.relative_to(place).as_posix() if place.is_dir() else ""
-        digest.update(f"{name} {_hash_file(path)}\n".encode())
+        digest.update(f"{name} {hash_file(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -38,11 +39,3 @@ def _list_files(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     return list_les(place) or list_segmentations(place)
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, get_args
 
-from bcdx.config import WASH_IN, Kind
+from bcdx.config import Kind
+from bcdx.config.dataset import list_phases
 from bcdx.imaging.frames import Frame, TimeKeys
 from bcdx.imaging.placement import Key, grid_key, has_position
 
@@ -49,8 +50,13 @@ def position_key(frame: Frame) -> Key:
     return (
         *grid_key(frame),
         tuple(round(value, 2) + 0.0 for value in place),
-        frame.kind if frame.kind in NOT_DYNAMIC else "",
+        _sort_of(frame),
     )
+
+
+def _sort_of(frame: Frame) -> str:
+    """Return the kind of a frame that is no phase; all that may be phases are of one sort."""
+    return frame.kind if frame.kind in NOT_DYNAMIC else ""
 
 
 def _order_phases(frames: Sequence[Frame]) -> tuple[Frame, ...] | None:
@@ -89,7 +95,7 @@ def usual_phases(group: Sequence[Frame], usual: Mapping[Key, int]) -> int:
 
 
 def _dynamic_key(frame: Frame) -> Key:
-    return (*grid_key(frame), position_key(frame)[-1])
+    return (*grid_key(frame), _sort_of(frame))
 
 
 def is_against_time(group: Sequence[Frame]) -> bool:
@@ -134,4 +140,4 @@ def choose_phases(
 
 def _named(channels: Sequence[str]) -> set[str]:
     """Return the phases that channels are made of."""
-    return {part for name in channels for part in ("early-pre" if name == WASH_IN else name).split("-")}
+    return {phase for name in channels for phase in list_phases(name)}

@@ -20,9 +20,7 @@ from bcdx.imaging.collection import Item, Study
 from bcdx.imaging.compose import TISSUE, make_sample, store_channels
 from bcdx.imaging.decode import Decode, read_stored
 from bcdx.imaging.frames import Frame
-from bcdx.imaging.normalise import (
-    to_unit_range,
-)
+from bcdx.imaging.normalise import to_unit_range
 from bcdx.imaging.percentiles import Tally
 from bcdx.imaging.sample import Exclusion, Sample
 from bcdx.imaging.stored import Stored

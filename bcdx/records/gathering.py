@@ -51,8 +51,11 @@ def gather_card(
     entries, exclusions = parts
     staging, source = folders
     flagged = {one.key for one in exclusions if one.flagged}
-    items = [item for study in found.studies for item in study.items]
-    flagged |= {item.key for item in items if any(frame.sample in flagged or frame.is_capture for frame in item.frames)}
+    flagged |= {
+        item.key
+        for item in found.items.values()
+        if any(frame.sample in flagged or frame.is_capture for frame in item.frames)
+    }
     kept = show_kept(entries, manifest.classes, partial(read_image, staging), hidden=flagged)
     return describe_card(
         manifest,
@@ -83,13 +86,12 @@ def _list_sources(found: Collection, entries: Sequence[Entry]) -> Iterator[Sourc
     """Yield each file of a sample once for each class that it holds."""
     samples = {entry.sample for entry in entries}
     seen: set[tuple[str, int]] = set()
-    for study in found.studies:
-        for item in study.items:
-            for frame in item.frames if item.key in samples else ():
-                if (frame.path, item.label) not in seen:
-                    seen.add((frame.path, item.label))
-                    size = Path(frame.path).stat().st_size
-                    yield SourceFile(found.classes[item.label], frame.format, *frame.shape, size)
+    for key, item in found.items.items():
+        for frame in item.frames if key in samples else ():
+            if (frame.path, item.label) not in seen:
+                seen.add((frame.path, item.label))
+                size = Path(frame.path).stat().st_size
+                yield SourceFile(found.classes[item.label], frame.format, *frame.shape, size)
 
 
 def _draw_excluded(exclusions: Sequence[Exclusion], dataset: Dataset) -> list[Picture]:

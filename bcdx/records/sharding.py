@@ -18,7 +18,7 @@ from threading import Thread
 
 import numpy as np
 
-from bcdx._files import write_json
+from bcdx._files import hash_file, write_json
 from bcdx._native import import_tensorflow
 from bcdx.config import Dataset
 from bcdx.errors import RecordsError
@@ -202,8 +202,7 @@ def write_shard(shard: PlannedShard, *, staging: Path, out: Path) -> Shard:
         raise RecordsError(f"{shard.name}: cannot be written: {error.message}") from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file.read())
-    return Shard(name=shard.name, sha256=digest.hexdigest(), bytes=path.stat().st_size, samples=len(shard.records))
+    return Shard(name=shard.name, sha256=hash_file(path), bytes=path.stat().st_size, samples=len(shard.records))
 
 
 def describe_split(shards: Sequence[PlannedShard], written: Sequence[Shard], classes: Sequence[str]) -> SplitFacts:
@@ -229,7 +228,3 @@ def hash_shards(written: Mapping[str, Sequence[Shard]]) -> str:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest; whoever sees it may rely on the shards."""
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-
-
-def _digest(content: bytes) -> hashlib._Hash:
-    return hashlib.sha256(content)

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 
-from bcdx._files import write_bytes
+from bcdx._files import write_bytes, written_whole
 from bcdx.imaging.sample import Exclusion, Sample
 
 
@@ -108,7 +105,7 @@ def stage_study(study: HasKey, prepare: Prepare, folder: Path) -> Staged:
         return _read_index(index)
     prepared = prepare(study)
     name = f"{study.key}.raw"
-    with _written_whole(folder / name) as file:
+    with written_whole(folder / name, mode=0o600) as file:
         entries = tuple(_append(sample, file, name) for sample in prepared.samples)
     exclusions = tuple(replace(one, path="") for one in prepared.exclusions)
     staged = Staged(entries, exclusions, tuple(prepared.normalisation))
@@ -123,20 +120,6 @@ def read_image(folder: Path, entry: Entry) -> bytes:
     with (folder / entry.file).open("rb", buffering=0) as file:
         file.seek(entry.offset)
         return file.read(entry.size_bytes)
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that takes its place, synced, when the block ends well, and vanishes when it does not."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def _append(sample: Sample, file: IO[bytes], name: str) -> Entry:
