@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from bcdx.errors import BcdxError
 from bcdx.records.ledger import report_exclusions
 
 if TYPE_CHECKING:
+    from bcdx.evidence.calibration import Calibration
     from bcdx.imaging.sample import Exclusion, Sample
     from bcdx.learning.run import Run
 
@@ -128,13 +129,11 @@ def _predict(model: Any, samples: Sequence[Sample], *, batch_size: int, views: i
     return predict(model, batches, views=views)
 
 
-def _operating_point(settings: Diagnose, calibration: dict[str, Any]) -> dict[str, Any]:
-    return {**calibration, "top_slices": settings.top_slices or calibration["top_slices"]}
+def _operating_point(settings: Diagnose, calibration: Calibration) -> Calibration:
+    return replace(calibration, top_slices=settings.top_slices or calibration.top_slices)
 
 
-def _patients(
-    samples: list[Sample], scores: NDArray[np.float64], run: Run, point: dict[str, Any]
-) -> list[dict[str, Any]]:
+def _patients(samples: list[Sample], scores: NDArray[np.float64], run: Run, point: Calibration) -> list[dict[str, Any]]:
     members: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
         members.setdefault(sample.patient, []).append(index)
@@ -142,7 +141,7 @@ def _patients(
 
 
 def _describe_patient(
-    key: str, indices: list[int], samples: list[Sample], model: tuple[NDArray[np.float64], Run, dict[str, Any]]
+    key: str, indices: list[int], samples: list[Sample], model: tuple[NDArray[np.float64], Run, Calibration]
 ) -> dict[str, Any]:
     scores, run, point = model
     positive = scores[:, run.classes.index(run.positive)]
@@ -161,21 +160,23 @@ def _describe_patient(
     }
 
 
-def _summarise_unit(values: NDArray[np.float64], point: dict[str, Any], level: str) -> dict[str, Any]:
+def _summarise_unit(values: NDArray[np.float64], point: Calibration, level: str) -> dict[str, Any]:
     """Return the mean of the highest slices, and how it stands to the threshold chosen on validation."""
     from bcdx.evidence.scores import top_mean
 
-    probability = float(top_mean(values, point["top_slices"]))
-    return {**_judge(probability, point, level), "slices_averaged": min(len(values), point["top_slices"])}
+    raw = float(top_mean(values, point.top_slices))
+    return {**_judge(raw, point, level), "slices_averaged": min(len(values), point.top_slices)}
 
 
-def _judge(probability: float, point: dict[str, Any], level: str) -> dict[str, Any]:
-    threshold = point["thresholds"].get(level)
+def _judge(raw: float, point: Calibration, level: str) -> dict[str, Any]:
+    found = point.at_level(level)
+    probability = float(found.calibrator.apply(np.array([[1.0 - raw, raw]]), 1)[0, 1])
+    threshold = found.operating_points.get("youden")
     above = None if threshold is None else probability >= threshold
     return {"probability": round(probability, 6), "threshold": threshold, "at_or_above_threshold": above}
 
 
-def _describe_slice(sample: Sample, row: NDArray[np.float64], run: Run, point: dict[str, Any]) -> dict[str, Any]:
+def _describe_slice(sample: Sample, row: NDArray[np.float64], run: Run, point: Calibration) -> dict[str, Any]:
     judged = _judge(float(row[run.classes.index(run.positive)]), point, "slice")
     several = {name: round(float(value), 6) for name, value in zip(run.classes, row, strict=True)}
     return {

@@ -49,7 +49,7 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     model = load_model(folder / runs.MODEL)
     scores = job.score_split(model, data, settings.split, batch_size=settings.batch_size, views=views)
     table = data.table((settings.split,))
-    cases = job.make_cases(scores, table, run, top_slices=calibration["top_slices"])
+    cases = job.make_cases(scores, table, run, top_slices=calibration.top_slices)
     metrics = job.measure(cases, run, calibration, split=settings.split)
     metrics = {**metrics, "data_hash": data.manifest.data_hash, "test_views": views, **_warn_of_overlap(run, table)}
     metrics |= data.manifest.warnings()

@@ -28,7 +28,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bcdx.evidence.metrics import Cases, evaluate_level
+from bcdx.evidence.calibration import LevelCalibration
+from bcdx.evidence.cases import Cases
+from bcdx.evidence.metrics import evaluate_level
 from bcdx.learning.data import Data
 from bcdx.records.manifest import read_manifest
 
@@ -70,7 +72,7 @@ def score_brightness(records: Path) -> dict[str, Any]:
     table = data.table(("test",))
     scores = model.predict_proba(measure_brightness(data, ("test",)))
     cases = Cases(scores, table.label, table.patient, table.laterality, positive=1)
-    found: dict[str, Any] = evaluate_level(cases, "patient", None, 2000, 0)["auc"]
+    found: dict[str, Any] = evaluate_level(cases, "patient", LevelCalibration(), 2000, 0)["auc"]
     return found
 
 

@@ -55,7 +55,8 @@ import numpy as np
 
 from bcdx._recipes import load_recipe
 from bcdx.config import Dataset, Network, Optimizer, Phantom, Search, Space, Split, Stream, Tune
-from bcdx.evidence.metrics import Cases, roc_auc
+from bcdx.evidence.cases import Cases
+from bcdx.evidence.metrics import roc_auc
 from bcdx.learning.augment import all_views
 from bcdx.learning.data import Data
 from bcdx.learning.network import FEATURE_NORM, FEATURES, HEAD, build_model
@@ -440,7 +441,7 @@ def score_plainly(settings: Tune, data: Data, model: keras.Model) -> float:
     positive = data.manifest.classes.index(data.manifest.positive)
     scores = predict(model, images, views=settings.test_views)
     found = Cases(scores, table.label, table.patient, table.laterality, positive).at_level(LEVEL)
-    return math.nan if found is None else float(roc_auc(found[0], found[1], positive))
+    return math.nan if found is None else float(roc_auc(found.probabilities, found.labels, positive))
 
 
 def tuner_arguments(settings: Tune, scratch: Path) -> dict[str, Any]:

@@ -150,6 +150,25 @@ class Objective(Settings):
     top_slices: int = Field(3, ge=1, description="A patient's or breast's score is the mean of this many slices.")
 
 
+class Report(Settings):
+    """What is shown beside a run's figures; changes no model."""
+
+    prevalence: float = Field(
+        0.01,
+        gt=0.0,
+        lt=1.0,
+        description="Share of patients with the positive class at which predictive values are stated; the default is "
+        "the order of magnitude in screening.",
+    )
+    images_every: int = Field(
+        5,
+        ge=0,
+        description="Epochs between TensorBoard's pictures of validation (ROC, precision-recall, confusion, "
+        "Grad-CAM); 0: none while training.",
+    )
+    examples: int = Field(6, ge=0, description="Best and worst cases that the report shows, each.")
+
+
 class Fit(Settings):
     """One model from one set of hyperparameters; the defaults are the built-in phantom job."""
 
@@ -173,6 +192,7 @@ class Fit(Settings):
         1, description="Views averaged when scoring: the plain image, or its eight flips and quarter turns."
     )
     reuse: Reuse = Reuse()
+    report: Report = Report()
     overwrite: bool = Field(False, description="Discard an earlier run in the same folder and start anew.")
 
     @model_validator(mode="after")

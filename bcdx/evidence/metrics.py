@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.metrics import roc_curve
 
+from bcdx.evidence.calibration import Calibration, LevelCalibration
+from bcdx.evidence.cases import Cases
 from bcdx.evidence.intervals import bootstrap_interval
-from bcdx.evidence.scores import LEVELS, aggregate, name_units
+from bcdx.evidence.scores import LEVELS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -22,60 +22,31 @@ Statistic = Callable[[Floats, Integers], float]
 BINS = 10
 
 
-@dataclass(frozen=True)
-class Cases:
-    """What is measured.
-
-    Attributes:
-        probabilities: Shape (slices, classes).
-        labels: Class indices, shape (slices,).
-        patients: Shape (slices,).
-        lateralities: "L", "R" or "unknown", shape (slices,).
-        positive: Class index that is looked for.
-        top_slices: Slices averaged for a breast or patient.
-    """
-
-    probabilities: Floats
-    labels: Integers
-    patients: NDArray[np.str_]
-    lateralities: NDArray[np.str_]
-    positive: int
-    top_slices: int = 3
-
-    def at_level(self, level: str) -> tuple[Floats, Integers, NDArray[np.str_]] | None:
-        """Return unit scores, labels and patients, None where the level is undefined."""
-        units = name_units(level, self.patients, self.lateralities)
-        if units is None:
-            return None
-        if level == "slice":
-            return self.probabilities, self.labels, self.patients
-        scores, labels, first = aggregate(
-            self.probabilities, self.labels, units, positive=self.positive, top=self.top_slices
-        )
-        return scores, labels, self.patients[first]
-
-
 def evaluate(
-    cases: Cases, *, thresholds: Mapping[str, float | None], resamples: int = 2000, seed: int = 0
+    cases: Cases, calibration: Calibration, *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """Return level -> metric -> {"value", "low", "high", "n", ...}, the content of `metrics.json`.
 
     Intervals are 95 % percentile intervals over resampled patients. What is undefined is null with a `reason`.
 
     Args:
-        thresholds: Level -> probability chosen on validation; for sensitivity and specificity.
+        cases: Raw scores and what is known of each slice.
+        calibration: Chosen on validation: how raw scores become probabilities, and operating points.
     """
-    return {level: evaluate_level(cases, level, thresholds.get(level), resamples, seed) for level in LEVELS[::-1]}
+    return {level: evaluate_level(cases, level, calibration.at_level(level), resamples, seed) for level in LEVELS[::-1]}
 
 
-def evaluate_level(cases: Cases, level: str, threshold: float | None, resamples: int, seed: int) -> dict[str, Any]:
+def evaluate_level(
+    cases: Cases, level: str, calibration: LevelCalibration, resamples: int, seed: int
+) -> dict[str, Any]:
     """Return all metrics of one level."""
-    found = cases.at_level(level)
-    classes = cases.probabilities.shape[1]
+    units, classes = cases.at_level(level), cases.classes
+    threshold = calibration.operating_points.get("youden")
     statistics = list_statistics(classes, cases.positive, threshold)
-    if found is None:
+    if units is None:
         return {name: undefined(0, "laterality of some slices is unknown") for name in statistics}
-    scores, labels, patients = found
+    scores = calibration.calibrator.apply(units.probabilities, cases.positive)
+    labels, patients = units.labels, units.patients
     result: dict[str, Any] = {}
     for name, statistic in statistics.items():
         value = statistic(scores, labels)
@@ -190,34 +161,6 @@ def expected_calibration_error(scores: Floats, labels: Integers, positive: int) 
     which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     gaps = np.bincount(which, weights=hit - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def youden_threshold(scores: Floats, positives: NDArray[np.bool_]) -> float | None:
-    """Return the threshold of highest sensitivity + specificity, halfway to the next lower score; None if undefined.
-
-    Source: Youden 1950, "Index for rating diagnostic tests", Cancer 3(1).
-    """
-    if positives.all() or not positives.any():
-        return None
-    false_rate, true_rate, thresholds = roc_curve(positives, scores, drop_intermediate=False)
-    best = int(np.argmax(true_rate - false_rate))
-    chosen = float(thresholds[best])
-    if not np.isfinite(chosen):
-        return 0.5
-    below = scores[scores < chosen]
-    return float((chosen + below.max()) / 2.0) if below.size else chosen
-
-
-def choose_thresholds(cases: Cases) -> dict[str, float | None]:
-    """Return level -> Youden threshold, null where it is undefined or there are more than two classes."""
-    chosen: dict[str, float | None] = {}
-    for level in LEVELS:
-        found = cases.at_level(level)
-        binary = found is not None and cases.probabilities.shape[1] == 2
-        chosen[level] = (
-            youden_threshold(found[0][:, cases.positive], found[1] == cases.positive) if found and binary else None
-        )
-    return chosen
 
 
 def undefined(n: int, reason: str) -> dict[str, Any]:

@@ -22,8 +22,11 @@ from bcdx._files import removed_on_error, write_bytes, write_json
 from bcdx._recipes import expand_path, load_dataset, rebase_paths
 from bcdx.config import Fit, as_recipe
 from bcdx.errors import RecordsError, TrainingError
+from bcdx.evidence.calibration import Calibration
+from bcdx.evidence.cases import Cases
 from bcdx.evidence.figures import draw_confusion, draw_precision_recall
-from bcdx.evidence.metrics import Cases, choose_thresholds, evaluate
+from bcdx.evidence.metrics import evaluate
+from bcdx.evidence.operating import calibrate
 from bcdx.evidence.scores import choose_level
 from bcdx.evidence.summary import summarise
 from bcdx.learning import run as runs
@@ -43,6 +46,10 @@ from bcdx.records.reader import Table
 logger = logging.getLogger(__name__)
 
 Probabilities = NDArray[np.float64]
+
+LESION_MM2 = (1e-6, 100.0, 400.0)
+"""Bounds of small, middle and large lesions, by the area on a slice: diameters of some 11 and 23 mm."""
+LESION_NAMES = ("below 100 mm2", "100 to 400 mm2", "400 mm2 and more")
 
 Select = Callable[[Any, Data, str, Path], Selected]
 """(settings, data, level, run folder) -> the fit that goes on to be the run's model."""
@@ -118,7 +125,7 @@ def _finish(run: runs.Run, selected: Selected, data: Data, folder: Path) -> Outc
     fit, state = selected.fit, selected.state
     learner = selected.learner or open_learner(fit, data, ("train",), folder)
     trainee, scores = score_best(fit, learner, selected.progress, "validation")
-    write_json(folder / runs.CALIBRATION, _calibrate(check_scores(scores, "validation"), run, fit, data))
+    write_json(folder / runs.CALIBRATION, _calibrate(check_scores(scores, "validation"), run, fit, data).to_json())
     if fit.refit == "train+validation":
         logger.info("refitting on train + validation for %d epochs", state.best_epoch)
         if fit.network.weights == "random":
@@ -192,9 +199,9 @@ def check_scores(scores: Probabilities, split: str) -> Probabilities:
     return scores
 
 
-def measure(cases: Cases, run: runs.Run, calibration: dict[str, Any], *, split: str) -> dict[str, Any]:
+def measure(cases: Cases, run: runs.Run, calibration: Calibration, *, split: str) -> dict[str, Any]:
     """Return the content of `metrics.json` for one split."""
-    levels = evaluate(cases, thresholds=calibration["thresholds"])
+    levels = evaluate(cases, calibration)
     facts = {"split": split, "classes": list(run.classes), "positive": run.positive}
     return {**facts, **run.warnings(), **levels}
 
@@ -202,7 +209,16 @@ def measure(cases: Cases, run: runs.Run, calibration: dict[str, Any], *, split: 
 def make_cases(probabilities: Probabilities, table: Table, run: runs.Run, *, top_slices: int) -> Cases:
     """Return scores with what is known of each sample, ready to be measured."""
     positive = run.classes.index(run.positive)
-    return Cases(probabilities, table.label, table.patient, table.laterality, positive, top_slices)
+    groups = group_samples(table)
+    return Cases(probabilities, table.label, table.patient, table.laterality, positive, top_slices, groups)
+
+
+def group_samples(table: Table) -> dict[str, NDArray[np.str_]]:
+    """Return the groupings by which results are told apart: name -> value of each sample, "" where unknown."""
+    known = {name: getattr(table, name) for name in ("scanner", "site", "plane", "laterality")}
+    plain = {name: np.where(values == "unknown", "", values) for name, values in known.items()}
+    sizes = np.select([table.lesion_mm2 >= bound for bound in LESION_MM2[::-1]], LESION_NAMES[::-1], "")
+    return {**plain, "lesion size": sizes}
 
 
 def write_predictions(path: Path, probabilities: Probabilities, table: Table, run: runs.Run) -> None:
@@ -219,30 +235,25 @@ def write_predictions(path: Path, probabilities: Probabilities, table: Table, ru
     write_bytes(path, text.getvalue().encode())
 
 
-def _calibrate(scores: Probabilities, run: runs.Run, fit: Fit, data: Data) -> dict[str, Any]:
-    top = fit.objective.top_slices
-    return {
-        "chosen_on": "validation, before the refit",
-        "rule": "Youden",
-        "top_slices": top,
-        "test_views": fit.test_views,
-        "thresholds": choose_thresholds(make_cases(scores, data.table(("validation",)), run, top_slices=top)),
-    }
+def _calibrate(scores: Probabilities, run: runs.Run, fit: Fit, data: Data) -> Calibration:
+    cases = make_cases(scores, data.table(("validation",)), run, top_slices=fit.objective.top_slices)
+    return calibrate(cases, test_views=fit.test_views)
 
 
 def _test_once(model: keras.Model, run: runs.Run, fit: Fit, data: Data, folder: Path) -> dict[str, Any]:
-    calibration = json.loads((folder / runs.CALIBRATION).read_text())
+    calibration = runs.read_calibration_file(folder)
     table = data.table(("test",))
     scores = score_split(model, data, "test", batch_size=fit.stream.batch_size, views=fit.test_views)
     write_predictions(folder / "predictions.csv", scores, table, run)
-    cases = make_cases(scores, table, run, top_slices=calibration["top_slices"])
+    cases = make_cases(scores, table, run, top_slices=calibration.top_slices)
     show_images(folder / "logs" / "test", draw_test(cases, run, calibration))
     return measure(cases, run, calibration, split="test")
 
 
-def draw_test(cases: Cases, run: runs.Run, calibration: dict[str, Any]) -> dict[str, NDArray[np.uint8]]:
+def draw_test(cases: Cases, run: runs.Run, calibration: Calibration) -> dict[str, NDArray[np.uint8]]:
     """Return the precision-recall curve and the confusion matrix of the test's samples."""
-    scores, threshold = cases.probabilities, calibration["thresholds"]["slice"]
+    level = calibration.at_level("slice")
+    scores, threshold = level.calibrator.apply(cases.probabilities, cases.positive), level.operating_points["youden"]
     predicted = scores.argmax(axis=1)
     if threshold is not None:
         predicted = np.where(scores[:, cases.positive] >= threshold, cases.positive, 1 - cases.positive)

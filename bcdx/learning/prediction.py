@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from bcdx.config import Augment
 from bcdx.errors import SettingsError
+from bcdx.evidence.calibration import Calibration
 from bcdx.learning.augment import all_views
 from bcdx.learning.run import Run
 
@@ -36,13 +36,13 @@ def average_views(scores: NDArray[Any], views: int) -> NDArray[np.float64]:
     return mean
 
 
-def choose_views(run: Run, calibration: Mapping[str, Any], asked: int | None) -> int:
+def choose_views(run: Run, calibration: Calibration, asked: int | None) -> int:
     """Return how many views a finished run's model averages: as asked, else as it was tested.
 
     Raises:
         SettingsError: Its training never saw them.
     """
-    views = int(asked or calibration["test_views"])
+    views = int(asked or calibration.test_views)
     try:
         Augment.model_validate(run.settings["augment"]).check_test_views(views)
     except ValueError as error:

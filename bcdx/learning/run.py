@@ -18,6 +18,7 @@ from bcdx._recipes import expand_path, portable_path, rebase_paths
 from bcdx._versions import installed_versions
 from bcdx.config import Fit, as_recipe
 from bcdx.errors import RunError, SettingsError
+from bcdx.evidence.calibration import Calibration, read_calibration
 from bcdx.learning.data import Data
 from bcdx.learning.network import find_weights
 from bcdx.learning.precision import resolve_policy
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 RUN, METRICS, MODEL, CALIBRATION = "run.json", "metrics.json", "model.keras", "calibration.json"
 TRACKED = ("tensorflow", "keras", "keras-tuner", "numpy", "pydicom", "scikit-learn")
-NOT_IDENTITY = {"out", "overwrite", "dataset", "records", "reuse"}
+NOT_IDENTITY = {"out", "overwrite", "dataset", "records", "reuse", "report"}
 """Settings that change where a run lies, not what it is; the data are told apart by their hash."""
 
 
@@ -156,8 +157,8 @@ def read_run(folder: Path) -> Run:
         raise RunError(f"{folder / RUN}: damaged, or written by another version of bcdx") from error
 
 
-def read_finished(folder: Path) -> tuple[Run, dict[str, Any]]:
-    """Return a finished run and its calibration (thresholds per level).
+def read_finished(folder: Path) -> tuple[Run, Calibration]:
+    """Return a finished run and its calibration.
 
     Raises:
         RunError: The run is missing or unfinished.
@@ -166,7 +167,19 @@ def read_finished(folder: Path) -> tuple[Run, dict[str, Any]]:
     missing = [name for name in (MODEL, CALIBRATION, METRICS) if not (folder / name).exists()]
     if missing:
         raise RunError(f"{folder}: the run is not finished ({', '.join(missing)} missing); run the same command again")
-    return run, json.loads((folder / CALIBRATION).read_text())
+    return run, read_calibration_file(folder)
+
+
+def read_calibration_file(folder: Path) -> Calibration:
+    """Return what validation decided.
+
+    Raises:
+        RunError: The file is damaged, or of another version.
+    """
+    try:
+        return read_calibration(json.loads((folder / CALIBRATION).read_text()))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder / CALIBRATION}: damaged, or written by another version of bcdx") from error
 
 
 def _fingerprint(verb: str, settings: dict[str, Any], *facts: str | None) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from bcdx.config import Fit
-from bcdx.evidence.metrics import Cases, roc_auc
+from bcdx.evidence.cases import Cases
+from bcdx.evidence.metrics import roc_auc
 from bcdx.learning import monitoring
 from bcdx.learning.data import Data
 from bcdx.learning.learner import Learner
@@ -84,7 +85,7 @@ def score_validation(trainee: Trainee, level: str) -> float:
     scores = trainee.predict("validation")
     cases = Cases(scores, table.label, table.patient, table.laterality, positive, fit.objective.top_slices)
     found = cases.at_level(level)
-    return float("nan") if found is None else roc_auc(found[0], found[1], positive)
+    return float("nan") if found is None else roc_auc(found.probabilities, found.labels, positive)
 
 
 def show_augmentation(fit: Fit, data: Data, logs: Path) -> None:

@@ -15,14 +15,16 @@ from bcdx.errors import RecordsError
 from bcdx.records import schema
 from bcdx.records.manifest import Manifest
 
-NUMBERS = ("label", "sample_seed", "slice_index", "lesion_mm2")
+NUMBERS = ("label", "sample_seed", "slice_index", "lesion_mm2", "lesion_box")
 
 
 @dataclass(frozen=True)
 class Table:
-    """One row a sample, in stored order; every attribute has shape (samples,).
+    """One row a sample, in stored order; every attribute has shape (samples,), `lesion_box` (samples, 4).
 
-    Texts are str arrays, numbers int64 arrays, `lesion_mm2` a float32 array (-1 where it is not known).
+    Texts are str arrays, numbers int64 arrays, `lesion_mm2` a float32 array (-1 where it is not known), `lesion_box`
+    another of first row, first column, one past the last row and column, in pixels of the stored image (-1 where there
+    is none).
     """
 
     sample: NDArray[np.str_]
@@ -37,6 +39,7 @@ class Table:
     sample_seed: NDArray[np.int64]
     slice_index: NDArray[np.int64]
     lesion_mm2: NDArray[np.float32]
+    lesion_box: NDArray[np.float32]
 
 
 def shard_paths(folder: Path, manifest: Manifest, splits: Sequence[str]) -> list[str]:

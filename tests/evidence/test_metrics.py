@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
+from bcdx.evidence.calibration import Calibration, LevelCalibration
+from bcdx.evidence.cases import Cases
 from bcdx.evidence.intervals import bootstrap_interval
 from bcdx.evidence.metrics import (
-    Cases,
     average_precision,
     brier,
-    choose_thresholds,
     evaluate,
     expected_calibration_error,
     roc_auc,
     sensitivity_at,
-    youden_threshold,
 )
 
 METRICS = {
@@ -66,7 +66,14 @@ def make_random_cases(count: int = 60, classes: int = 2) -> Cases:
 
 def measure(cases: Cases, threshold: float | None = 0.5, *, seed: int = 0) -> dict[str, dict[str, Any]]:
     """All metrics, one threshold for every level."""
-    return evaluate(cases, thresholds=dict.fromkeys(("slice", "breast", "patient"), threshold), resamples=60, seed=seed)
+    points = dict.fromkeys(("slice", "breast", "patient"), threshold)
+    return evaluate(cases, fix_thresholds(points), resamples=60, seed=seed)
+
+
+def fix_thresholds(points: Mapping[str, float | None]) -> Calibration:
+    """Scores as they are, and one operating point a level."""
+    levels = {level: LevelCalibration(operating_points={"youden": value}) for level, value in points.items()}
+    return Calibration(3, 1, levels)
 
 
 @settings(deadline=None)
@@ -175,60 +182,6 @@ def test_sensitivity_at_specificity_spends_every_false_alarm_it_may(negatives: i
     assert sensitivity_at(scores, positives, wanted) == 0.0
 
 
-@settings(deadline=None)
-@given(TIED)
-def test_youden_threshold_is_the_best_of_all(rows: list[tuple[int, bool]]) -> None:
-    """No other threshold has a higher sensitivity + specificity on the same cases."""
-    scores, positives = split_columns(rows)
-
-    def balance(threshold: float) -> float:
-        called = scores >= threshold
-        return float(called[positives].mean() + (~called[~positives]).mean())
-
-    threshold = youden_threshold(scores, positives)
-    assert threshold is not None
-    best = max(balance(value) for value in (*scores, 2.0))
-    assume(best > 1.0 + 1e-9)
-    assert best == pytest.approx(balance(threshold))
-
-
-def test_youden_threshold_lies_halfway_in_the_gap() -> None:
-    """New cases have as much room on either side."""
-    actual = youden_threshold(np.array([0.1, 0.2, 0.6, 0.9]), np.array([False, False, True, True]))
-    assert actual == pytest.approx(0.4)
-
-
-@pytest.mark.parametrize("positive", [True, False])
-def test_youden_threshold_of_one_class_is_undefined(positive: bool) -> None:
-    """There is nothing to tell apart."""
-    assert youden_threshold(np.array([0.2, 0.8]), np.array([positive, positive])) is None
-
-
-@pytest.mark.parametrize(("top", "patient"), [(1, (0.6 + 1.0) / 2), (2, (0.5 + 0.9) / 2), (3, (0.4 + 0.7) / 2)])
-def test_thresholds_are_chosen_per_level(top: int, patient: float) -> None:
-    """Patients' highest slices, averaged as the settings say, part elsewhere than single slices do."""
-    cases = make_cases([0.2, 0.4, 0.6, 0.3, 0.8, 1.0], [0, 0, 0, 0, 1, 1], patients="aaabbb", top=top)
-    actual = choose_thresholds(cases)
-    assert actual["slice"] == pytest.approx(0.7)
-    assert actual["patient"] == pytest.approx(patient)
-
-
-def test_thresholds_undefined_levels_have_none() -> None:
-    """Without sides there is no breast threshold, and patients who are all ill have none either."""
-    cases = make_cases([0.2, 0.4, 0.6, 1.0], [0, 1, 0, 1], patients="aabb", sides="LRL?")
-    actual = choose_thresholds(cases)
-    assert {level: value is None for level, value in actual.items()} == {
-        "slice": False,
-        "breast": True,
-        "patient": True,
-    }
-
-
-def test_thresholds_of_three_classes_are_undefined() -> None:
-    """One threshold cannot part three classes."""
-    assert set(choose_thresholds(make_random_cases(classes=3)).values()) == {None}
-
-
 def test_evaluate_gives_every_metric_at_every_level() -> None:
     """Each entry says its value, its interval and the units it rests on."""
     result = measure(make_random_cases())
@@ -262,7 +215,7 @@ def test_evaluate_uses_the_given_threshold() -> None:
 def test_evaluate_uses_each_levels_own_threshold() -> None:
     """Patients are judged by the patient threshold, slices by the slice threshold."""
     cases = make_cases([0.2, 0.6], [0, 1])
-    result = evaluate(cases, thresholds={"slice": 0.5, "patient": 0.7}, resamples=10)
+    result = evaluate(cases, fix_thresholds({"slice": 0.5, "patient": 0.7}), resamples=10)
     assert [result[level]["sensitivity"]["value"] for level in ("slice", "patient")] == [1.0, 0.0]
     assert result["breast"]["sensitivity"]["value"] is None
 

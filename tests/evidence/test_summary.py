@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcdx.evidence.metrics import Cases, evaluate
+from bcdx.evidence.calibration import Calibration, LevelCalibration
+from bcdx.evidence.cases import Cases
+from bcdx.evidence.metrics import evaluate
 from bcdx.evidence.summary import summarise
 
 
@@ -23,7 +25,8 @@ def make_metrics(
     names = np.array([f"p{index // 2:03d}" for index in range(count)])
     probabilities = np.stack([1 - positives, positives], axis=1)
     cases = Cases(probabilities, labels, names, np.array(sides * patients), positive=1)
-    levels = evaluate(cases, thresholds=dict.fromkeys(("slice", "breast", "patient"), 0.5), resamples=100)
+    point = LevelCalibration(operating_points={"youden": 0.5})
+    levels = evaluate(cases, Calibration(3, 1, dict.fromkeys(("slice", "breast", "patient"), point)), resamples=100)
     return {"split": "test", "classes": ["healthy", "tumour"], "positive": "tumour", **levels}
 
 

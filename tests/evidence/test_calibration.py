@@ -1,0 +1,101 @@
+"""Claims about calibration: it mends what it can, on left-out patients, and leaves ranks alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.metrics import roc_auc_score
+
+from bcdx.evidence.calibration import (
+    Calibration,
+    Calibrator,
+    LevelCalibration,
+    fit_calibrator,
+    log_loss,
+    read_calibration,
+    to_logit,
+)
+
+Sample = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.str_]]
+
+
+def draw(slope: float, intercept: float, *, count: int = 4000, seed: int = 0) -> Sample:
+    """Scores whose true logit is slope * logit + intercept, two to a patient."""
+    generator = np.random.default_rng(seed)
+    logits = 2.0 * generator.standard_normal(count)
+    labels = (generator.random(count) < expit(slope * logits + intercept)).astype(np.int64)
+    scores = expit(logits)
+    return np.stack([1 - scores, scores], axis=1), labels, np.array([f"p{index // 2}" for index in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept"),
+    [(0.4, 0.0), (2.0, 0.0), (0.5, -1.0), (1.0, 0.0)],
+)
+def test_calibrator_finds_the_truth(slope: float, intercept: float) -> None:
+    """Slope and intercept of the world that the scores came from, within sampling error."""
+    scores, labels, patients = draw(slope, intercept)
+    actual = fit_calibrator(scores, labels, patients, positive=1)
+    assert actual.slope == pytest.approx(slope, rel=0.15)
+    assert actual.intercept == pytest.approx(intercept, abs=0.15)
+
+
+def test_calibrator_predicts_new_patients_better() -> None:
+    """Overconfident scores have a lower log loss afterwards, on patients who took no part."""
+    calibrator = fit_calibrator(*draw(0.4, -0.5), positive=1)
+    scores, labels, _ = draw(0.4, -0.5, seed=1)
+    assert log_loss(calibrator.apply(scores, 1), labels) < log_loss(scores, labels) - 0.05
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_calibrator_leaves_ranks_alone(positive: int) -> None:
+    """ROC AUC is the same before and after, whichever class is looked for; rows add up to 1."""
+    scores, labels, patients = draw(0.5, -1.0, count=400)
+    found = fit_calibrator(scores, labels, patients, positive=positive).apply(scores, positive)
+    assert roc_auc_score(labels, scores[:, 1]) == pytest.approx(roc_auc_score(labels, found[:, 1]))
+    assert found.sum(axis=1) == pytest.approx(np.ones(400))
+
+
+def test_calibrator_scales_three_classes_by_temperature() -> None:
+    """Scores of three classes that are too sure become less so."""
+    generator = np.random.default_rng(0)
+    logits = 3.0 * generator.standard_normal((3000, 3))
+    labels = np.array([generator.choice(3, p=softmax(0.4 * row)) for row in logits])
+    patients = np.array([f"p{index}" for index in range(3000)])
+    actual = fit_calibrator(softmax(logits, axis=1), labels, patients, positive=2)
+    assert (actual.method, actual.intercept) == ("temperature", 0.0)
+    assert actual.slope == pytest.approx(0.4, rel=0.1)
+
+
+def test_calibrator_of_separated_classes_stays_finite() -> None:
+    """Where validation is perfectly told apart, nobody becomes certain."""
+    scores = np.r_[np.full(20, 0.4), np.full(20, 0.6)]
+    labels, patients = np.arange(40) // 20, np.array([f"p{index}" for index in range(40)])
+    found = fit_calibrator(np.stack([1 - scores, scores], axis=1), labels, patients, positive=1)
+    assert 0.5 < found.apply(np.array([[0.4, 0.6]]), 1)[0, 1] < 1.0
+
+
+def test_calibrator_of_too_few_units_does_nothing_and_says_why() -> None:
+    """Four units of a class tell nothing of a probability."""
+    scores, labels, patients = draw(0.4, 0.0, count=30)
+    labels = np.where(np.arange(30) < 4, 1, 0)
+    actual = fit_calibrator(scores, labels, patients, positive=1)
+    assert actual.method == "none"
+    assert "too few" in actual.reason
+    assert actual.apply(scores, 1) is scores
+
+
+def test_calibration_survives_json() -> None:
+    """What a run has written is what `diagnose` reads."""
+    one = LevelCalibration(Calibrator("platt", 0.5, -1.0, 80), {"youden": 0.4, "specificity_98": None})
+    expected = Calibration(3, 8, {"slice": one})
+    assert expected == read_calibration(json.loads(json.dumps(expected.to_json())))
+
+
+def test_logit_of_certainty_is_finite() -> None:
+    """A score of 1 may be wrong; it must not become infinity."""
+    assert np.isfinite(to_logit(np.array([0.0, 1.0]))).all()
