@@ -22,6 +22,12 @@ class Evaluate(Settings):
         description="Another finished run, whose own test is shown beside this result, such as one split by image.",
     )
     split: Literal["train", "validation", "test"] = Field("test", description="Split to score.")
+    prevalence: float = Field(
+        0.01,
+        gt=0.0,
+        lt=1.0,
+        description="Share of patients with the positive class at which predictive values are stated.",
+    )
     test_views: Literal[1, 8] | None = Field(None, description="Views averaged; unset: as the run was tested.")
     batch_size: int = Field(32, ge=1, description="Samples per step.")
     overwrite: bool = Field(False, description="Replace an earlier evaluation in the same folder.")
