@@ -1,41 +1,141 @@
-"""Figures as pictures: uint8 arrays of shape (height, width, 4), for TensorBoard and files."""
+"""Scores and labels in; figures, uint8 pictures of shape (height, width, 4) for TensorBoard and the report, out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from bcdx.evidence.canvas import BLUE, DPI, GREY, VERMILION, Picture, render
+
+Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
+Texts = NDArray[np.str_]
+
+BINS = 10
+RESAMPLES = 400
+"""Enough for a band that is looked at; figures that are printed have more."""
+MARKERS = "osD^vP"
 
 
-def draw_precision_recall(scores: NDArray[np.float64], positives: NDArray[np.bool_], *, title: str) -> Picture:
+def draw_roc(
+    scores: Floats,
+    positives: Booleans,
+    *,
+    title: str,
+    points: Mapping[str, tuple[float, float]] | None = None,
+    patients: Texts | None = None,
+    dpi: int = DPI,
+) -> Picture:
+    """Return the ROC curve beside that of chance; where a class is missing, chance alone.
+
+    Args:
+        scores: Of the positive class, shape (units,).
+        positives: Shape (units,).
+        title: Says the split and the level.
+        points: Operating point -> (sensitivity, specificity) to mark on the plane.
+        patients: Shape (units,); given, they are resampled for a 95 % band of sensitivity at each specificity.
+        dpi: Pixels an inch.
+    """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.02), title=title)
+        axes.plot([0, 1], [0, 1], linestyle=":", color=GREY, label="chance")
+        if _has_both(positives):
+            false_rate, true_rate, _ = roc_curve(positives, scores)
+            axes.plot(false_rate, true_rate, color=BLUE, label=f"AUC {roc_auc_score(positives, scores):.3f}")
+            if patients is not None:
+                _draw_band(axes, scores, positives, patients)
+        for marker, (name, (sensitivity, specificity)) in zip(MARKERS, (points or {}).items(), strict=False):
+            axes.plot(1 - specificity, sensitivity, marker, color=VERMILION, markeredgecolor="white", label=name)
+        axes.legend(loc="lower right", fontsize="small")
+
+    return render(draw, dpi=dpi)
+
+
+def draw_precision_recall(scores: Floats, positives: Booleans, *, title: str, dpi: int = DPI) -> Picture:
     """Return the precision-recall curve with the prevalence as its floor."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    def draw(axes: Any) -> None:
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
         axes.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=title)
-        if positives.any() and not positives.all():
+        if _has_both(positives):
             precision, recall, _ = precision_recall_curve(positives, scores)
             area = average_precision_score(positives, scores)
-            axes.step(recall, precision, where="post", label=f"average precision {area:.3f}")
-        axes.axhline(positives.mean(), linestyle=":", color="grey", label=f"prevalence {positives.mean():.2f}")
-        axes.legend(loc="lower left")
+            axes.step(recall, precision, where="post", color=BLUE, label=f"average precision {area:.3f}")
+        axes.axhline(positives.mean(), linestyle=":", color=GREY, label=f"prevalence {positives.mean():.2f}")
+        axes.legend(loc="lower left", fontsize="small")
 
-    return _render(draw)
+    return render(draw, dpi=dpi)
+
+
+def draw_reliability(
+    scores: Floats, positives: Booleans, *, title: str, patients: Texts | None = None, dpi: int = DPI
+) -> Picture:
+    """Return the reliability diagram: in each of 10 equal-width bins how often what was predicted came true.
+
+    Args:
+        scores: Probability of the positive class, shape (units,).
+        positives: Shape (units,).
+        title: Says the split and the level.
+        patients: Shape (units,); given, a 95 % interval of each frequency is drawn, by resampling them.
+        dpi: Pixels an inch.
+
+    Source: DeGroot and Fienberg 1983, "The comparison and evaluation of forecasters", The Statistician 32(1).
+    """
+
+    def draw(figure: Any) -> None:
+        _draw_reliability(figure.subplots(2, 1, sharex=True, height_ratios=(4, 1)), scores, positives, patients)
+        figure.suptitle(title)
+
+    return render(draw, dpi=dpi)
+
+
+def draw_reliabilities(
+    scores: Mapping[str, Floats], positives: Booleans, *, title: str, patients: Texts | None = None, dpi: int = DPI
+) -> Picture:
+    """Return reliability diagrams side by side, such as before and after calibration.
+
+    Args:
+        scores: Name -> probability of the positive class, shape (units,).
+        positives: Shape (units,).
+        title: Of them all.
+        patients: As in `draw_reliability`.
+        dpi: Pixels an inch.
+    """
+
+    def draw(figure: Any) -> None:
+        grid = figure.subplots(2, len(scores), sharex=True, sharey="row", height_ratios=(4, 1), squeeze=False)
+        for column, (name, found) in enumerate(scores.items()):
+            _draw_reliability(grid[:, column], found, positives, patients)
+            grid[0, column].set_title(name, fontsize="medium")
+        for axes in grid[:, 1:].flat:
+            axes.set_ylabel("")
+        figure.suptitle(title)
+
+    return render(draw, inches=(4.0 * len(scores), 4.0), dpi=dpi)
 
 
 def draw_confusion(
-    predicted: NDArray[np.int64], labels: NDArray[np.int64], names: Sequence[str], *, title: str
+    predicted: NDArray[np.int64], labels: NDArray[np.int64], names: Sequence[str], *, title: str, dpi: int = DPI
 ) -> Picture:
     """Return the confusion matrix, counts by true and predicted class."""
     from sklearn.metrics import confusion_matrix
 
-    counts = confusion_matrix(labels, predicted, labels=range(len(names)))
+    return draw_counts(confusion_matrix(labels, predicted, labels=range(len(names))), names, title=title, dpi=dpi)
 
-    def draw(axes: Any) -> None:
+
+def draw_counts(counts: NDArray[np.int64], names: Sequence[str], *, title: str, dpi: int = DPI) -> Picture:
+    """Return a confusion matrix from its counts, shape (classes, classes), the truth in rows."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
         axes.imshow(counts, cmap="Blues")
         ticks = range(len(names))
         axes.set(xticks=ticks, yticks=ticks, xticklabels=names, yticklabels=names)
@@ -44,15 +144,92 @@ def draw_confusion(
             dark = count > counts.max() / 2
             axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
 
-    return _render(draw)
+    return render(draw, dpi=dpi)
 
 
-def _render(draw: Callable[[Any], None]) -> Picture:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class Bins:
+    """Ten equal-width bins of probability.
 
-    figure = Figure(figsize=(5, 4), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    draw(figure.add_subplot())
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba()).copy()
+    Attributes:
+        counts: Units in each, shape (10,).
+        means: Mean probability in each, NaN where it is empty.
+        frequencies: Share of positives in each, NaN where it is empty.
+    """
+
+    counts: Floats
+    means: Floats
+    frequencies: Floats
+
+    @property
+    def ece(self) -> float:
+        """Mean gap between mean probability and frequency, weighted by units."""
+        return float(np.nansum(self.counts * np.abs(self.means - self.frequencies)) / self.counts.sum())
+
+
+def sort_into_bins(scores: Floats, positives: Booleans) -> Bins:
+    """Return what lies in each bin; a probability of 1 counts to the last."""
+    which = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    counts, total, hits = (
+        np.bincount(which, weights=weights, minlength=BINS) for weights in (np.ones(len(scores)), scores, positives)
+    )
+    filled = np.where(counts > 0, counts, np.nan)
+    return Bins(counts, total / filled, hits / filled)
+
+
+def resample_band(
+    statistic: Callable[[NDArray[np.int64]], Floats], patients: Texts, *, resamples: int = RESAMPLES
+) -> tuple[Floats, Floats]:
+    """Return the pointwise 95 % band of a statistic over resampled patients.
+
+    Args:
+        statistic: Indices of the units of a resample -> values, shape (points,); NaN where undefined.
+        patients: Shape (units,).
+        resamples: How many.
+    """
+    names, member = np.unique(patients, return_inverse=True)
+    units = [np.flatnonzero(member == index) for index in range(len(names))]
+    rng = np.random.default_rng(0)
+    drawn = (rng.integers(len(names), size=len(names)) for _ in range(resamples))
+    found = np.array([statistic(np.concatenate([units[one] for one in chosen])) for chosen in drawn])
+    masked = np.ma.masked_invalid(found)
+    bounds = np.full((2, found.shape[1]), np.nan)
+    for point in np.flatnonzero(masked.count(axis=0)):
+        bounds[:, point] = np.quantile(masked[:, point].compressed(), (0.025, 0.975))
+    return bounds[0], bounds[1]
+
+
+def _has_both(positives: Booleans) -> bool:
+    return bool(positives.any() and not positives.all())
+
+
+def _draw_band(axes: Any, scores: Floats, positives: Booleans, patients: Texts) -> None:
+    from sklearn.metrics import roc_curve
+
+    grid = np.linspace(0, 1, 101)
+
+    def read_sensitivities(units: NDArray[np.int64]) -> Floats:
+        if not _has_both(positives[units]):
+            return np.full(len(grid), np.nan)
+        false_rate, true_rate, _ = roc_curve(positives[units], scores[units])
+        found: Floats = np.interp(grid, false_rate, true_rate)
+        return found
+
+    low, high = resample_band(read_sensitivities, patients)
+    axes.fill_between(grid, low, high, color=BLUE, alpha=0.15, linewidth=0, label="95 %, patients resampled")
+
+
+def _draw_reliability(pair: Any, scores: Floats, positives: Booleans, patients: Texts | None) -> None:
+    """Draw the diagram on the upper of two axes, how many units lie where on the lower."""
+    upper, lower = pair
+    bins, brier = sort_into_bins(scores, positives), float(np.mean((scores - positives) ** 2))
+    upper.plot([0, 1], [0, 1], linestyle=":", color=GREY)
+    if patients is not None:
+        low, high = resample_band(lambda units: sort_into_bins(scores[units], positives[units]).frequencies, patients)
+        upper.vlines(bins.means, low, high, color=BLUE, alpha=0.5)
+    upper.plot(bins.means, bins.frequencies, "o-", color=BLUE, label=f"ECE {bins.ece:.3f}, Brier {brier:.3f}")
+    upper.set(ylabel="came true", xlim=(0, 1), ylim=(-0.02, 1.02))
+    upper.legend(loc="upper left", fontsize="small")
+    drawn = lower.bar((np.arange(BINS) + 0.5) / BINS, bins.counts, width=0.9 / BINS, color=GREY)
+    lower.bar_label(drawn, labels=[f"{count:.0f}" if count else "" for count in bins.counts], fontsize="x-small")
+    lower.set(xlabel="predicted probability", ylabel="n", yticks=[], ylim=(0, bins.counts.max() * 1.5))

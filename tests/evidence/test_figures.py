@@ -9,10 +9,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bcdx.evidence.figures import draw_confusion, draw_precision_recall
+from bcdx.evidence.figures import (
+    draw_confusion,
+    draw_precision_recall,
+    draw_reliabilities,
+    draw_reliability,
+    draw_roc,
+    resample_band,
+    sort_into_bins,
+)
+from bcdx.evidence.metrics import expected_calibration_error
 
-CURVE = (31, 119, 180)
-"""The blue of a figure's first line."""
+CURVE = (0, 114, 178)
+"""The blue of a curve."""
+POINT = (213, 94, 0)
+"""The vermilion of an operating point."""
 FULL = (8, 48, 107)
 """The blue of a matrix's highest count."""
 
@@ -28,8 +39,11 @@ def draw_curve(scores: list[float], positives: list[bool]) -> NDArray[np.uint8]:
 
 def test_figures_are_opaque_pictures() -> None:
     """TensorBoard takes them as they are: uint8 RGBA."""
+    scores, positives = np.array([0.1, 0.9]), np.array([False, True])
     for picture in (
         draw_curve([0.1, 0.9], [False, True]),
+        draw_roc(scores, positives, title="test"),
+        draw_reliability(scores, positives, title="test"),
         draw_confusion(np.array([0, 1]), np.array([0, 1]), ["healthy", "ill"], title="test"),
     ):
         assert (picture.dtype.name, picture.shape) == ("uint8", (400, 500, 4))
@@ -88,3 +102,67 @@ def test_figures_need_neither_a_screen_nor_tensorflow_nor_dicom() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_figures_can_be_drawn_finer() -> None:
+    """Twice the dots an inch are four times the pixels."""
+    picture = draw_roc(np.array([0.1, 0.9]), np.array([False, True]), title="test", dpi=200)
+    assert (800, 1000, 4) == picture.shape
+
+
+def test_roc_of_a_perfect_model_runs_up_and_along_the_top() -> None:
+    """The curve touches the upper left corner of the plane; a reversed one does not."""
+    positives = np.array([False, False, True, True])
+    perfect, reversed_ = (
+        find_colour(draw_roc(np.array(scores), positives, title="test"), CURVE)
+        for scores in ([0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1])
+    )
+    assert perfect[perfect[:, 1] < 100][:, 0].min() < 60
+    assert reversed_[reversed_[:, 1] < 100].size == 0 or reversed_[reversed_[:, 1] < 100][:, 0].min() > 60
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_roc_of_one_class_is_not_drawn(positive: bool) -> None:
+    """Only the line of chance is left, with patients or without."""
+    for patients in (None, np.array(["a", "b"])):
+        picture = draw_roc(np.array([0.1, 0.9]), np.array([positive] * 2), title="test", patients=patients)
+        assert len(find_colour(picture, CURVE)) == 0
+
+
+def test_roc_marks_each_operating_point() -> None:
+    """A point of sensitivity 1 and specificity 1 lies in the upper left of the plane."""
+    scores, positives = np.array([0.1, 0.9]), np.array([False, True])
+    found = find_colour(draw_roc(scores, positives, title="t", points={"Youden": (1.0, 1.0)}), POINT)
+    assert found[:, 1].min() < 100
+    assert found[:, 0].min() < 60
+
+
+def test_bins_hold_every_unit_and_add_up_to_the_metric() -> None:
+    """A probability of exactly 1 lies in the last bin; ECE is the one that is printed."""
+    rng = np.random.default_rng(0)
+    scores = np.append(rng.random(200), [0.0, 1.0])
+    positives = np.append(rng.random(200) < 0.4, [False, True])
+    bins = sort_into_bins(scores, positives)
+    assert 202 == bins.counts.sum()
+    expected = expected_calibration_error(np.stack([1 - scores, scores], axis=1), positives.astype(np.int64), 1)
+    assert expected == pytest.approx(bins.ece, abs=1e-12)
+
+
+def test_reliabilities_stand_side_by_side() -> None:
+    """Two diagrams are wider than one, and as high."""
+    scores, positives = np.array([0.2, 0.7, 0.9]), np.array([False, True, True])
+    picture = draw_reliabilities(
+        {"before": scores, "after": scores**2}, positives, title="test", patients=np.array(["a", "b", "b"])
+    )
+    assert (400, 800, 4) == picture.shape
+
+
+def test_band_spans_the_value_and_knows_nothing_of_images() -> None:
+    """Repeating every image of a patient does not narrow the band."""
+    values, patients = np.arange(12.0), np.array([f"p{n}" for n in range(12)])
+    low, high = resample_band(lambda units: np.array([values[units].mean()]), patients)
+    assert low[0] < values.mean() < high[0]
+    many, theirs = np.repeat(values, 50), np.repeat(patients, 50)
+    again = resample_band(lambda units: np.array([many[units].mean()]), theirs)
+    assert again[0] == pytest.approx(low)
+    assert again[1] == pytest.approx(high)
