@@ -121,10 +121,10 @@ def to_logit(probabilities: Floats) -> Floats:
 
 
 def fit_calibrator(scores: Floats, labels: Integers, patients: Texts, *, positive: int) -> Calibrator:
-    """Return the calibrator that predicts left-out patients best: none, temperature or (two classes) Platt's.
+    """Return a temperature or, for two classes and where it predicts left-out patients better, Platt's calibrator.
 
-    Each candidate is judged by its mean log loss on patients that it was not fitted on (5 folds), then fitted on all.
-    Targets are smoothed as Platt does, which keeps the slope finite where the classes are separated.
+    Both are judged by their mean log loss on patients that they were not fitted on (5 folds); the chosen one is then
+    fitted on all. Targets are smoothed as Platt does, which keeps the slope finite where the classes are separated.
 
     Args:
         scores: Raw scores of validation units, shape (units, classes).
@@ -137,12 +137,8 @@ def fit_calibrator(scores: Floats, labels: Integers, patients: Texts, *, positiv
         fewest = f"{counts.min()} validation units of a class, {len(np.unique(patients))} patients"
         return Calibrator(n=len(labels), reason=f"too few to fit on: {fewest}")
     methods = ("temperature", "platt") if scores.shape[1] == 2 else ("temperature",)
-    losses = {"none": log_loss(scores, labels)}
-    losses |= {method: _cross_validate(method, scores, labels, patients, positive) for method in methods}
-    best = min(losses, key=lambda method: losses[method])
-    if best == "none":
-        return Calibrator(n=len(labels), reason="raw scores predict left-out validation patients best")
-    return _fit(best, scores, labels, positive)
+    losses = {method: _cross_validate(method, scores, labels, patients, positive) for method in methods}
+    return _fit(min(losses, key=lambda method: losses[method]), scores, labels, positive)
 
 
 def log_loss(probabilities: Floats, labels: Integers) -> float:
