@@ -1,33 +1,46 @@
-"""VERB: a finished run and new DICOM files or folders in; a probability per slice, breast and patient out."""
+"""VERB: a finished run and new files or folders in; verdicts per slice, breast and patient, with their reasons, out."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx._files import claim_folder, staged_folder, write_json
+from bcdx._files import claim_folder, hash_file, staged_folder, write_bytes
 from bcdx._recipes import expand_path
 from bcdx.config import Dataset, Diagnose
-from bcdx.errors import BcdxError
+from bcdx.errors import DicomError
 from bcdx.records.ledger import report_exclusions
 
 if TYPE_CHECKING:
-    from bcdx.evidence.calibration import Calibration
-    from bcdx.imaging.sample import Exclusion, Sample
+    from bcdx.evidence.verdicts import Rules, Verdict
+    from bcdx.imaging.intake import Intake
+    from bcdx.imaging.originals import ImageReference, Maker
+    from bcdx.imaging.structured_report import Finding, Findings
+    from bcdx.learning.answering import Answer
     from bcdx.learning.run import Run
 
 logger = logging.getLogger(__name__)
 
+OVERLAYS, THRESHOLDS, DICOM = "overlays", "thresholds", "dicom"
+RESEARCH = "research-use-only"
+FULL_RANGE = np.float32(65535.0)
 NOBODY = "files that name no patient were taken for one patient each: a patient's row may be one image of several"
-NOTICE = "Research use only: not a medical device. Probabilities are uncalibrated model output, not a diagnosis."
+NO_REFERENCE = "the run has no reference.npz: whether these images are like those it was trained on cannot be said"
+NO_MODALITY = "the run does not say what modality it was trained on: whether these images are of that kind is unchecked"
+
+Heats = Mapping[int, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -39,179 +52,255 @@ class Diagnosis:
 
     def summary(self) -> str:
         """Return a table for the terminal: patients, their breasts, their slices."""
-        positive = self.content["model"]["positive"]
-        lines = [NOTICE, "", f"{'':<44}P({positive})  threshold"]
-        lines[1:1] = [f"WARNING: {text}" for name, text in self.content.items() if name.endswith("warning")]
-        for patient in self.content["patients"]:
-            lines.append(_line(f"patient {patient['patient'][:12]}", patient))
-            lines += [_line(f"  breast {breast['laterality']}", breast) for breast in patient["breasts"]]
-            for one in patient["slices"]:
-                name = Path(self.files.get(one["sample"], one["sample"])).name
-                lines.append(_line(f"    {name} ({one['laterality']}, {one['plane']})", one))
-        left_out = len(self.content["exclusions"])
-        return "\n".join([*lines, f"{left_out} files or frames left out"] if left_out else lines)
+        from bcdx.evidence.diagnosis import draw_table
+
+        return draw_table(self.content, self.files)
+
+
+def _count_seconds() -> float:
+    """Return how long ago this process began, in seconds; 0 where nothing tells."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # `starttime` of proc(5)
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError):
+        return 0.0
+
+
+@dataclass
+class Stages:
+    """How long each part of the work took, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"before (Python, libraries)": _count_seconds()})
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add what the block takes to a stage."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def report(self, images: int) -> None:
+        """Say each stage's share, where more than the usual is asked for."""
+        total = sum(self.seconds.values())
+        logger.debug("%d slices, %.1f s since the process began:", images, total)
+        for name, seconds in self.seconds.items():
+            logger.debug("  %-26s%7.2f s%5.0f %%", name, seconds, 100.0 * seconds / total)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Everything that is known once the model has answered."""
+
+    settings: Diagnose
+    run: Run
+    intake: Intake
+    answer: Answer
+
+    @property
+    def pixels(self) -> list[NDArray[np.uint16]]:
+        """The stored image of each sample."""
+        return [one.image for one in self.intake.samples]
 
 
 def diagnose_studies(settings: Diagnose) -> Diagnosis:
-    """Apply a finished run's model to new files; write `diagnosis.json`.
+    """Apply a finished run's model to new files; write `diagnosis.json`, `diagnosis.csv`, pictures and DICOM.
 
-    Images are selected, normalised and resized as the run's own were. A patient's (and a breast's) probability is
-    the mean of its highest slices.
+    Images are selected, normalised and resized as the run's own were, and refused where it was not made for them. A
+    patient's (and a breast's) probability is that of the mean of its highest slices.
 
     Raises:
         BcdxError: The run is unfinished, or none of the files can be used.
     """
-    from bcdx.learning import run as runs
-    from bcdx.learning.network import load_model
-    from bcdx.learning.prediction import choose_views
+    stages = Stages()
+    with stages.measure("import"):
+        from bcdx.evidence import diagnosis
+        from bcdx.learning import answering, prediction
+        from bcdx.learning import run as runs
 
-    folder = expand_path(settings.run)
+    folder, out = expand_path(settings.run), expand_path(settings.out)
     run, calibration = runs.read_finished(folder)
-    out = expand_path(settings.out)
-    claim_folder(out, ("diagnosis.json",), overwrite=settings.overwrite)
-    views = choose_views(run, calibration, settings.test_views)
-    samples, exclusions, files, by_file = _read_samples(settings, run)
-    model = load_model(folder / runs.MODEL)
-    scores = _predict(model, samples, batch_size=settings.batch_size, views=views)
-    content = {
-        "notice": NOTICE,
-        **{name: f"of the model's test: {text}" for name, text in run.warnings().items()},
-        **({"patient_warning": NOBODY} if by_file else {}),
-        "test_views": views,
-        "model": _describe_model(run, folder / runs.MODEL),
-        "data": {"samples": len(samples), "pixels_sha256": _hash_pixels(samples)},
-        "patients": _patients(samples, scores, run, _operating_point(settings, calibration)),
-        "exclusions": [{"key": one.key, "reason": one.reason} for one in exclusions if not one.flagged],
-        "remarks": [{"key": one.key, "reason": one.reason} for one in exclusions if one.flagged],
-    }
+    views = prediction.choose_views(run, calibration, settings.test_views)
+    calibration = replace(calibration, top_slices=settings.top_slices or calibration.top_slices, test_views=views)
+    ours = (diagnosis.CONTENT, diagnosis.TABLE, diagnosis.SCHEMA, OVERLAYS, THRESHOLDS, DICOM)
+    claim_folder(out, ours, overwrite=settings.overwrite)
+    with stages.measure("read images"):
+        modalities = answering.find_modalities(run, folder)
+        intake = _take_in(settings, run, modalities)
+    how = settings.operating_point, settings.batch_size
+    answer = answering.answer(run, calibration, intake.samples, folder=folder, how=how, measure=stages.measure)
+    work = _Work(settings, run, intake, answer)
+    content = _describe(work, folder / runs.MODEL, warn(run, intake, answer.rules, modalities))
     with staged_folder(out) as stage:
-        write_json(stage / "diagnosis.json", content)
-    return Diagnosis(content, files)
+        _fill(stage, work, content, stages)
+    stages.report(len(intake.samples))
+    return Diagnosis(content, {key: frames[0].path for key, frames in intake.sources.items()})
 
 
-def _read_samples(settings: Diagnose, run: Run) -> tuple[list[Sample], list[Exclusion], dict[str, str], bool]:
-    """Return prepared images, what was left out, sample -> first file, and whether files stand for patients."""
-    from bcdx.imaging.collection import scan
+def warn(run: Run, intake: Intake, rules: Rules, modalities: Sequence[str]) -> dict[str, str]:
+    """Return what must be read beside every number, by name."""
+    found = {f"model_{name}": f"of the model's test: {text}" for name, text in run.warnings().items()}
+    found |= {} if modalities else {"modality_warning": NO_MODALITY}
+    found |= {} if rules.limit is not None else {"familiarity_warning": NO_REFERENCE}
+    return found | ({"patient_warning": NOBODY} if intake.patient_is_file else {})
+
+
+def _take_in(settings: Diagnose, run: Run, modalities: Sequence[str]) -> Intake:
     from bcdx.imaging.identity import Pseudonyms, load_key
-    from bcdx.imaging.prepare import prepare_study
-    from bcdx.imaging.sample import Exclusion
+    from bcdx.imaging.intake import narrow_recipe, take_in
 
-    recipe = Dataset.model_validate(run.dataset)
-    changes: dict[str, Any] = {"patient": recipe.patient or "file"}  # a new plain image has no label table
-    if recipe.channels == "phases":
-        changes["phases"] = run.image_shape[2]  # as many as the model takes, not as many as these files have
-    dataset = recipe.model_copy(update=changes)
+    recipe = narrow_recipe(Dataset.model_validate(run.dataset), channels=run.image_shape[2], modalities=modalities)
     paths = [expand_path(text) for text in settings.paths]
-    found = scan(dataset, source=paths, pseudonyms=Pseudonyms(load_key()), labelled=False)
-    samples: list[Sample] = []
-    exclusions = list(found.exclusions)
-    for study in found.studies:
-        prepared = prepare_study(study, dataset)
-        samples += prepared.samples
-        exclusions += prepared.exclusions
-    files = {key: item.frames[0].path for key, item in found.items.items()}
-    fitting = [sample for sample in samples if sample.image.shape == tuple(run.image_shape)]
-    others = [sample.sample for sample in samples if sample.image.shape != tuple(run.image_shape)]
-    exclusions += [Exclusion(key, "another shape than the model's", files[key]) for key in others]
-    report_exclusions(exclusions)
-    if not fitting:
-        raise BcdxError("none of the files became an image that this model takes; the lines above say why")
-    return fitting, exclusions, files, found.patient_is_file
+    intake = take_in(recipe, paths, Pseudonyms(load_key()), image_shape=run.image_shape)
+    report_exclusions(intake.exclusions)
+    return intake
 
 
-def _predict(model: Any, samples: Sequence[Sample], *, batch_size: int, views: int) -> NDArray[np.float64]:
-    import tensorflow as tf
+def _describe(work: _Work, model: Path, warnings: dict[str, str]) -> dict[str, Any]:
+    """Return the content of `diagnosis.json`, pictures and DICOM not yet named."""
+    from bcdx.evidence import diagnosis
 
-    from bcdx.learning.prediction import predict
-
-    images = np.stack([sample.image for sample in samples]).astype(np.float32) / np.float32(65535.0)
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
-    return predict(model, batches, views=views)
-
-
-def _operating_point(settings: Diagnose, calibration: Calibration) -> Calibration:
-    return replace(calibration, top_slices=settings.top_slices or calibration.top_slices)
-
-
-def _patients(samples: list[Sample], scores: NDArray[np.float64], run: Run, point: Calibration) -> list[dict[str, Any]]:
-    members: dict[str, list[int]] = {}
-    for index, sample in enumerate(samples):
-        members.setdefault(sample.patient, []).append(index)
-    return [_describe_patient(key, members[key], samples, (scores, run, point)) for key in sorted(members)]
-
-
-def _describe_patient(
-    key: str, indices: list[int], samples: list[Sample], model: tuple[NDArray[np.float64], Run, Calibration]
-) -> dict[str, Any]:
-    scores, run, point = model
-    positive = scores[:, run.classes.index(run.positive)]
-    breasts: dict[str, list[int]] = {}
-    for index in indices:
-        breasts.setdefault(samples[index].laterality, []).append(index)
-    sided = {side: found for side, found in breasts.items() if side in {"L", "R"}}
-    slices = sorted(indices, key=lambda index: (samples[index].laterality, samples[index].slice_index))
+    left, answer = work.intake.exclusions, work.answer
+    facts = {"fingerprint", "data_hash", "classes", "positive", "versions"}
     return {
-        "patient": key,
-        **_summarise_unit(positive[indices], point, "patient"),
-        "breasts": [
-            {"laterality": side, **_summarise_unit(positive[sided[side]], point, "breast")} for side in sorted(sided)
-        ],
-        "slices": [_describe_slice(samples[index], scores[index], run, point) for index in slices],
+        "$schema": diagnosis.SCHEMA,
+        "format": diagnosis.FORMAT,
+        "notice": diagnosis.NOTICE,
+        "warnings": warnings,
+        "model": {"sha256": hash_file(model), **work.run.model_dump(mode="json", include=facts)},
+        "judging": diagnosis.describe_rules(answer.rules),
+        "data": {"samples": len(work.pixels), "pixels_sha256": _hash_pixels(work.pixels)},
+        "patients": diagnosis.describe_patients(answer.verdicts, answer.images, work.run.classes),
+        "refused": [one.to_json() for one in work.intake.refused],
+        "dicom": [],
+        "exclusions": [{"key": one.key, "reason": one.reason} for one in left if not one.flagged],
+        "remarks": [{"key": one.key, "reason": one.reason} for one in left if one.flagged],
     }
 
 
-def _summarise_unit(values: NDArray[np.float64], point: Calibration, level: str) -> dict[str, Any]:
-    """Return the mean of the highest slices, and how it stands to the threshold chosen on validation."""
-    from bcdx.evidence.scores import top_mean
+def _fill(stage: Path, work: _Work, content: dict[str, Any], stages: Stages) -> None:
+    """Write pictures and DICOM, name them in the content, and write that."""
+    from bcdx.evidence import diagnosis
 
-    raw = float(top_mean(values, point.top_slices))
-    return {**_judge(raw, point, level), "slices_averaged": min(len(values), point.top_slices)}
-
-
-def _judge(raw: float, point: Calibration, level: str) -> dict[str, Any]:
-    found = point.at_level(level)
-    probability = float(found.calibrator.apply(np.array([[1.0 - raw, raw]]), 1)[0, 1])
-    threshold = found.operating_points.get("youden")
-    above = None if threshold is None else probability >= threshold
-    return {"probability": round(probability, 6), "threshold": threshold, "at_or_above_threshold": above}
-
-
-def _describe_slice(sample: Sample, row: NDArray[np.float64], run: Run, point: Calibration) -> dict[str, Any]:
-    judged = _judge(float(row[run.classes.index(run.positive)]), point, "slice")
-    several = {name: round(float(value), 6) for name, value in zip(run.classes, row, strict=True)}
-    return {
-        "sample": sample.sample,
-        "study": sample.study,
-        "laterality": sample.laterality,
-        "plane": sample.plane,
-        "slice_index": sample.slice_index,
-        **judged,
-        **({"probabilities": several} if len(several) > 2 else {}),
-    }
+    with stages.measure("heat maps"):
+        heats = _explain(work)
+    with stages.measure("draw pictures"):
+        _draw(stage, work, heats, content)
+    with stages.measure("write DICOM"):
+        content["dicom"] = _write_dicom(stage, work, heats, content) if work.settings.dicom else []
+    with stages.measure("write"):
+        write_bytes(stage / diagnosis.CONTENT, diagnosis.dump(content).encode())
+        write_bytes(stage / diagnosis.TABLE, diagnosis.write_rows(content).encode())
+        write_bytes(stage / diagnosis.SCHEMA, diagnosis.read_schema().encode())
 
 
-def _describe_model(run: Run, path: Path) -> dict[str, Any]:
-    return {
-        "fingerprint": run.fingerprint,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "data_hash": run.data_hash,
-        "classes": list(run.classes),
-        "positive": run.positive,
-        "versions": run.versions,
-    }
+def _explain(work: _Work) -> Heats:
+    from bcdx.evidence.verdicts import list_deciding
+    from bcdx.learning.answering import explain_images
+
+    which, answer = work.settings.overlays, work.answer
+    deciding = list(list_deciding(answer.verdicts))
+    chosen = {"none": [], "all": list(range(len(work.pixels))), "deciding": deciding}[which]
+    positive, batch_size = answer.rules.positive, work.settings.batch_size
+    return dict(explain_images(answer.model, work.pixels, chosen, positive=positive, batch_size=batch_size))
 
 
-def _hash_pixels(samples: Sequence[Sample]) -> str:
+def _draw(stage: Path, work: _Work, heats: Heats, content: dict[str, Any]) -> None:
+    """Draw heat maps, and each patient's highest slice under thresholds; name the files in the content."""
+    from bcdx.evidence.gallery import draw_candidates, draw_heat, write_png
+
+    pixels, answer = work.pixels, work.answer
+    slices = {one["sample"]: one for patient in content["patients"] for one in patient["slices"]}
+    for index, heat in heats.items():
+        sample = answer.images.sample[index]
+        slices[sample]["overlay"] = f"{OVERLAYS}/{sample}_{RESEARCH}.png"
+        write_png(stage / slices[sample]["overlay"], draw_heat(pixels[index], heat, work.run.positive))
+    channels = Dataset.model_validate(work.run.dataset).channels
+    tops = [one.whole.deciding[0] for one in answer.verdicts.values()]
+    for index in tops if work.settings.thresholds else []:
+        sample = answer.images.sample[index]
+        slices[sample]["thresholds"] = f"{THRESHOLDS}/{sample}_{RESEARCH}.png"
+        write_png(stage / slices[sample]["thresholds"], draw_candidates(pixels[index], channels))
+
+
+def _write_dicom(stage: Path, work: _Work, heats: Heats, content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write a report and the heat maps of each study; return its files, or why there are none."""
+    images, entries = work.answer.images, []
+    maker = _make_maker(work.run)
+    for study in sorted(set(images.study)):
+        members = [index for index, one in enumerate(images.study) if one == study]
+        files, reason = _write_study(stage / DICOM / study, work, (members, heats), (maker, content))
+        entries.append({"study": study, "files": [f"{DICOM}/{study}/{name}" for name in files], "reason": reason})
+    if any(one["files"] for one in entries):
+        logger.warning("the DICOM files in %s name the patients, as their studies do: mode 0600", DICOM)
+    return entries
+
+
+def _make_maker(run: Run) -> Maker:
+    from bcdx.imaging.originals import Maker
+
+    return Maker(run.fingerprint, datetime.now().astimezone())
+
+
+def _write_study(
+    folder: Path, work: _Work, drawn: tuple[list[int], Heats], made: tuple[Maker, dict[str, Any]]
+) -> tuple[list[str], str]:
+    from bcdx.evidence.overlays import draw_overlay
+    from bcdx.imaging import study_out
+    from bcdx.imaging.heat_series import HeatMap, write_heat_series
+    from bcdx.imaging.structured_report import write_structured_report
+
+    (members, heats), (maker, content) = drawn, made
+    names, pixels = work.answer.images.sample, work.pixels
+    try:
+        sources = study_out.read_sources({names[index]: work.intake.sources[names[index]] for index in members})
+        findings = _find(work, members, sources.references, content)
+        report = write_structured_report(sources.headers, findings, series_number=study_out.REPORT_SERIES, maker=maker)
+        maps = [
+            HeatMap(draw_overlay(pixels[index] / FULL_RANGE, heats[index]), sources.references[names[index]])
+            for index in members
+            if index in heats
+        ]
+        series = study_out.HEAT_SERIES
+        captures = write_heat_series(sources.headers, maps, series_number=series, maker=maker) if maps else []
+        return study_out.save_objects(folder, report, captures), ""
+    except DicomError as error:
+        return [], error.reason
+
+
+def _find(
+    work: _Work, members: list[int], references: Mapping[str, tuple[ImageReference, ...]], content: dict[str, Any]
+) -> Findings:
+    """Return what one study's report says: of its slices, and of its patient, whose verdict may rest on others too."""
+    from bcdx.evidence.diagnosis import describe_calibration
+    from bcdx.evidence.operating import NAMES
+    from bcdx.imaging.structured_report import Finding, Findings
+
+    images, rules = work.answer.images, work.answer.rules
+
+    def find(verdict: Verdict, side: str = "") -> Finding:
+        shown = [ref for one in verdict.deciding if one in members for ref in references[images.sample[one]]]
+        value = verdict.score if verdict.abstained else verdict.probability
+        return Finding(value, verdict.threshold, tuple(shown), side, verdict.reason if verdict.abstained else "")
+
+    patient = work.answer.verdicts[images.patient[members[0]]]
+    sided = {side: one for side, one in patient.breasts.items() if set(one.members) & set(members)}
+    return Findings(
+        find(patient.whole),
+        tuple(find(one, side) for side, one in sided.items()),
+        tuple(find(one, images.laterality[one.members[0]]) for one in patient.slices if one.members[0] in members),
+        work.run.positive,
+        rules.operating_point,
+        NAMES[rules.operating_point],
+        describe_calibration(rules),
+        tuple(content["warnings"].values()),
+    )
+
+
+def _hash_pixels(images: Sequence[NDArray[np.uint16]]) -> str:
     digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(np.ascontiguousarray(sample.image).tobytes())
+    for image in images:
+        digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()
-
-
-def _line(name: str, judged: dict[str, Any]) -> str:
-    threshold = judged["threshold"]
-    shown = "   none" if threshold is None else f"{threshold:7.3f}{' *' if judged['at_or_above_threshold'] else ''}"
-    return f"{name:<44}{judged['probability']:9.3f}  {shown}"
 
 
 if __name__ == "__main__":

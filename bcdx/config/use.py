@@ -9,6 +9,8 @@ from pydantic import Field
 from bcdx.config.base import Settings
 
 Paths = Annotated[tuple[str, ...], Field(min_length=1)]
+OperatingPoint = Literal["youden", "specificity_90", "specificity_98", "sensitivity_90", "sensitivity_97_5"]
+"""As `evidence.operating.OPERATING_POINTS`."""
 
 
 class Evaluate(Settings):
@@ -38,8 +40,39 @@ class Diagnose(Settings):
 
     run: str = Field(description="Run folder of `tune` or `fit`.")
     paths: Paths = Field(description="DICOM files or folders, at least one.")
-    out: str = Field("diagnosis", description="Folder for diagnosis.json.")
+    out: str = Field("diagnosis", description="Folder for diagnosis.json, diagnosis.csv, pictures and DICOM.")
+    operating_point: OperatingPoint = Field(
+        "youden",
+        description="What a probability is held against: the threshold that reached this on validation, such as the "
+        "highest sensitivity + specificity (youden) or 98 % specificity.",
+    )
     top_slices: int | None = Field(None, ge=1, description="Slices averaged; unset: as the run was selected.")
     test_views: Literal[1, 8] | None = Field(None, description="Views averaged; unset: as the run was tested.")
+    overlays: Literal["deciding", "all", "none"] = Field(
+        "deciding", description="Slices of which a heat map is drawn: those that decide about a patient or breast."
+    )
+    thresholds: bool = Field(
+        True, description="Draw each patient's highest slice under classical thresholds; no part of any verdict."
+    )
+    dicom: bool = Field(
+        True,
+        description="Write a structured report and the heat maps as DICOM into out/dicom, for each study; these alone "
+        "name the patient.",
+    )
     batch_size: int = Field(32, ge=1, description="Samples per step.")
     overwrite: bool = Field(False, description="Replace an earlier diagnosis in the same folder.")
+
+
+class Export(Settings):
+    """A trained run as SavedModel and ONNX, with the preparation of its images inside."""
+
+    run: str = Field(description="Run folder of `tune` or `fit`.")
+    out: str | None = Field(
+        None, description="Folder for the models and export.json; unset: RUN-export beside the run."
+    )
+    records: str | None = Field(
+        None, description="Shards with real slices to compare on; unset: those of the run. Their test split is read."
+    )
+    format: Literal["savedmodel", "onnx", "both"] = Field("both", description="What to write.")
+    samples: int = Field(32, ge=1, description="Slices on which each model must say what the run says.")
+    overwrite: bool = Field(False, description="Replace an earlier export in the same folder.")

@@ -1,0 +1,90 @@
+"""Stored images of a diagnosis and their heat in; the PNG files that lie beside `diagnosis.json` out.
+
+Each says on its face that it is for research use only: a picture is passed on without the text it belongs to.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcdx.evidence.canvas import Picture, render
+from bcdx.evidence.overlays import draw_overlay
+from bcdx.evidence.thresholding import draw_thresholds
+
+Stored = NDArray[np.uint16]
+Floats = NDArray[np.floating[Any]]
+
+FULL_RANGE = 65535.0
+LEAST_SIDE = 384
+"""Pixels that a picture is enlarged to at least, by whole numbers, so that none is made up."""
+STRIP_INCHES, STRIP_DPI = 0.22, 100
+RESEARCH = "RESEARCH USE ONLY"
+
+
+def draw_heat(image: Stored, heat: Floats, positive: str) -> Picture:
+    """Return the image, beside it the same under its heat, and a strip that says what is seen.
+
+    Args:
+        image: uint16, shape (height, width, channels).
+        heat: Shape (height, width), in [0, 1].
+        positive: The class that the heat speaks for.
+    """
+    shown = image.astype(np.float32) / np.float32(FULL_RANGE)
+    pair = np.concatenate([draw_overlay(shown, np.zeros_like(heat)), draw_overlay(shown, heat)], axis=1)
+    return _add_strip(_enlarge(pair), f"{RESEARCH}   right: what speaks for {positive} (Grad-CAM, coarse)")
+
+
+def draw_candidates(image: Stored, channels: str | tuple[str, ...]) -> Picture:
+    """Return the image, and where its channels hold one the subtraction, under classical thresholds.
+
+    Args:
+        image: uint16, shape (height, width, channels).
+        channels: `channels` of the recipe.
+    """
+    shown = image.astype(np.float32) / np.float32(FULL_RANGE)
+    names = ("pre", "early", "late")[: shown.shape[2]] if channels == "phases" else tuple(channels)
+    early = names.index("early") if "early" in names else 0
+    subtraction = None
+    if {"pre", "early"} <= set(names):
+        subtraction = np.clip(shown[..., early] - shown[..., names.index("pre")], 0.0, 1.0)
+    figure = draw_thresholds(shown[..., early], subtraction)[..., :3]
+    return _add_strip(figure, f"{RESEARCH}   thresholds take no part in the verdict")
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Write a PNG that names no software and no date, making its folder.
+
+    Args:
+        path: Where.
+        picture: uint8, shape (height, width, 3 or 4).
+    """
+    from matplotlib.image import imsave
+
+    path.parent.mkdir(exist_ok=True)
+    metadata: Any = {"Software": None}
+    imsave(path, picture, format="png", metadata=metadata)
+
+
+def _enlarge(pair: Picture) -> Picture:
+    times = -(-LEAST_SIDE // pair.shape[0])
+    return pair.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _add_strip(picture: Picture, words: str) -> Picture:
+    return np.concatenate([picture, _draw_strip(picture.shape[1], words)], axis=0)
+
+
+@lru_cache(maxsize=8)
+def _draw_strip(width: int, words: str) -> Picture:
+    """Return white words on black, shape (22, width, 3)."""
+
+    def draw(figure: Any) -> None:
+        figure.set_facecolor("black")
+        figure.text(0.01, 0.5, words, color="white", fontsize=8, va="center")
+
+    return render(draw, inches=(width / STRIP_DPI, STRIP_INCHES), dpi=STRIP_DPI)[:, :width, :3]

@@ -1,0 +1,193 @@
+"""Scores of new slices and what validation decided in; the verdict on each slice, breast and patient out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcdx.evidence.calibration import Calibration, LevelCalibration
+from bcdx.evidence.scores import aggregate
+
+Floats = NDArray[np.float64]
+
+UNFAMILIAR = "unlike what the model was trained on: its features lie further from the training images than the limit"
+NO_THRESHOLD = "validation gave no threshold at this level: it lacked units of a class"
+SEVERAL_CLASSES = "thresholds are chosen for two classes only"
+NOT_CALIBRATED = "nothing could be fitted at this level: validation had no such units"
+SIDES = ("L", "R")
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is known of each new slice: keyed codes and words, all of the same length.
+
+    Attributes:
+        sample, patient, study: Codes.
+        laterality: "L", "R" or "unknown".
+        plane: "sagittal", "axial", "coronal" or "unknown".
+        slice_index: Place in the stack, from 0.
+        scores: The model's raw class probabilities, shape (slices, classes).
+        distances: Distance of each slice's features from training, shape (slices,); None where the run cannot tell.
+    """
+
+    sample: Sequence[str]
+    patient: Sequence[str]
+    study: Sequence[str]
+    laterality: Sequence[str]
+    plane: Sequence[str]
+    slice_index: Sequence[int]
+    scores: Floats
+    distances: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How slices are judged.
+
+    Attributes:
+        calibration: What validation decided; its `top_slices` are averaged.
+        operating_point: One of `evidence.operating.OPERATING_POINTS`.
+        positive: Class index that is looked for.
+        limit: Distance above which an image is unfamiliar; None where the run cannot tell.
+    """
+
+    calibration: Calibration
+    operating_point: str
+    positive: int
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one slice, breast or patient.
+
+    Attributes:
+        level: slice, breast or patient.
+        members: Indices of its slices in order of side and place.
+        deciding: Indices of the slices that its score is the mean of, the highest first.
+        score: The model's raw score for the positive class.
+        probability: The calibrated one; the raw score where there is no calibration.
+        probabilities: Of each class, for more than two classes; else empty.
+        calibration_reason: Why the probability is the raw score; empty: it is calibrated.
+        threshold: At or above which it is called above; None where validation gave none.
+        distance, limit: Of its features from training; None where the run cannot tell.
+    """
+
+    level: str
+    members: tuple[int, ...]
+    deciding: tuple[int, ...]
+    score: float
+    probability: float
+    probabilities: tuple[float, ...]
+    calibration_reason: str
+    threshold: float | None
+    distance: float | None
+    limit: float | None
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the model does not answer, for these images are unlike those it was trained on."""
+        return self.distance is not None and self.limit is not None and self.distance > self.limit
+
+    @property
+    def call(self) -> str | None:
+        """`above` or `below` the threshold; None without one, or where the model abstains."""
+        if self.abstained or self.threshold is None:
+            return None
+        return "above" if self.probability >= self.threshold else "below"
+
+    @property
+    def reason(self) -> str:
+        """Why there is no call; empty where there is one."""
+        if self.abstained:
+            return UNFAMILIAR
+        if self.threshold is None:
+            return SEVERAL_CLASSES if self.probabilities else NO_THRESHOLD
+        return ""
+
+
+@dataclass(frozen=True)
+class PatientVerdict:
+    """A patient's verdict, and those of the breasts (by side, where known) and slices below it."""
+
+    whole: Verdict
+    breasts: dict[str, Verdict]
+    slices: tuple[Verdict, ...]
+
+
+def judge_patients(images: Images, rules: Rules) -> dict[str, PatientVerdict]:
+    """Return the verdict on each patient, by code, in order of code."""
+    members: dict[str, list[int]] = {}
+    for index in sorted(range(len(images.sample)), key=lambda one: _place(images, one)):
+        members.setdefault(images.patient[index], []).append(index)
+    return {key: _judge_patient(members[key], images, rules) for key in sorted(members)}
+
+
+def _place(images: Images, index: int) -> tuple[Any, ...]:
+    return images.laterality[index], images.slice_index[index], images.sample[index]
+
+
+def _judge_patient(members: list[int], images: Images, rules: Rules) -> PatientVerdict:
+    sided = {side: [one for one in members if images.laterality[one] == side] for side in SIDES}
+    return PatientVerdict(
+        judge(members, images, rules, level="patient"),
+        {side: judge(found, images, rules, level="breast") for side, found in sided.items() if found},
+        tuple(judge([one], images, rules, level="slice") for one in members),
+    )
+
+
+def judge(members: Sequence[int], images: Images, rules: Rules, *, level: str) -> Verdict:
+    """Return the verdict on one unit.
+
+    Its score is that of evaluation: per class the mean of the highest slices (`evidence.scores.aggregate`). It is as
+    unfamiliar as the slices that decide it: their mean distance counts.
+
+    Args:
+        members: Indices of its slices.
+        images: All of them.
+        rules: How.
+        level: slice, breast or patient.
+    """
+    found = np.asarray(members)
+    top = rules.calibration.top_slices
+    scores = images.scores[found]
+    if level != "slice":
+        unit = np.full(len(found), level)
+        scores, _, _ = aggregate(scores, np.zeros(len(found), np.int64), unit, positive=rules.positive, top=top)
+    own = images.scores[found, rules.positive]
+    deciding = found[np.argsort(-own, kind="stable")[:top]]
+    decided = rules.calibration.at_level(level)
+    probabilities = decided.calibrator.apply(scores, rules.positive)[0]
+    return Verdict(
+        level,
+        tuple(int(one) for one in found),
+        tuple(int(one) for one in deciding),
+        float(scores[0, rules.positive]),
+        float(probabilities[rules.positive]),
+        tuple(float(one) for one in probabilities) if len(probabilities) > 2 else (),
+        explain_calibration(decided),
+        decided.operating_points.get(rules.operating_point),
+        None if images.distances is None else float(images.distances[deciding].mean()),
+        rules.limit,
+    )
+
+
+def explain_calibration(decided: LevelCalibration) -> str:
+    """Return why a level's probabilities are raw scores; empty where they are calibrated."""
+    if decided.calibrator.method != "none":
+        return ""
+    return decided.calibrator.reason or NOT_CALIBRATED
+
+
+def list_deciding(verdicts: dict[str, PatientVerdict]) -> Iterator[int]:
+    """Yield the slices that decide about a patient or a breast, once each."""
+    seen: dict[int, None] = {}
+    for patient in verdicts.values():
+        for unit in (patient.whole, *patient.breasts.values()):
+            seen.update(dict.fromkeys(unit.deciding))
+    yield from seen

@@ -1,0 +1,151 @@
+"""A finished run's folder and new samples in; its verdicts on them, and heat maps out.
+
+One forward pass gives probabilities and features together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from bcdx.evidence.calibration import Calibration
+from bcdx.evidence.verdicts import Images, PatientVerdict, Rules, judge_patients
+from bcdx.imaging.sample import Sample
+from bcdx.learning.augment import all_views
+from bcdx.learning.features import read_features
+from bcdx.learning.network import load_model
+from bcdx.learning.prediction import average_views
+from bcdx.learning.run import MODEL, Run
+from bcdx.learning.saliency import explain
+
+Stored = NDArray[np.uint16]
+Floats = NDArray[np.float64]
+
+REFERENCE = "reference.npz"
+FULL_RANGE = 65535.0
+COLUMNS = ("sample", "patient", "study", "laterality", "plane", "slice_index")
+
+Measure = Callable[[str], AbstractContextManager[None]]
+"""Name of a stage -> a block whose time is taken."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished run says of samples.
+
+    Attributes:
+        model: The loaded network.
+        images, rules, verdicts: See `evidence.verdicts`.
+    """
+
+    model: keras.Model
+    images: Images
+    rules: Rules
+    verdicts: dict[str, PatientVerdict]
+
+
+def answer(
+    run: Run,
+    calibration: Calibration,
+    samples: Sequence[Sample],
+    *,
+    folder: Path,
+    how: tuple[str, int],
+    measure: Measure,
+) -> Answer:
+    """Return a finished run's verdicts.
+
+    Args:
+        run: Its facts.
+        calibration: What validation decided; its `top_slices` and `test_views` are used.
+        samples: As the run's own were prepared; at least one.
+        folder: Of the run.
+        how: Operating point, and images per step.
+        measure: Takes the time.
+    """
+    operating_point, batch_size = how
+    with measure("load model"):
+        model = load_model(folder / MODEL)
+    with measure("predict and read features"):
+        pixels = [one.image for one in samples]
+        scores, features = ask(model, pixels, batch_size=batch_size, views=calibration.test_views)
+        limit, distances = measure_familiarity(folder, features) or (None, None)
+    columns: dict[str, Any] = {name: [getattr(one, name) for one in samples] for name in COLUMNS}
+    images = Images(**columns, scores=scores, distances=distances)
+    rules = Rules(calibration, operating_point, run.classes.index(run.positive), limit)
+    return Answer(model, images, rules, judge_patients(images, rules))
+
+
+def ask(
+    model: keras.Model, images: Sequence[Stored], *, batch_size: int, views: int
+) -> tuple[Floats, NDArray[np.float32]]:
+    """Return class probabilities, mean over the views, and the features of the plain images.
+
+    Args:
+        model: Of a finished run.
+        images: Stored images of one shape, (height, width, channels); at least one.
+        batch_size: Images per step.
+        views: 1 or 8.
+
+    Returns:
+        Shapes (images, classes), (images, features).
+    """
+    signature = tf.TensorSpec(images[0].shape, tf.uint16)
+    stored = tf.data.Dataset.from_generator(lambda: iter(images), output_signature=signature)
+    batches = stored.batch(batch_size).map(lambda batch: tf.cast(batch, tf.float32) / FULL_RANGE)
+    features, scores = read_features(model, all_views(batches, views))  # the plain view comes first
+    return average_views(scores, views), features[: len(images)]
+
+
+def measure_familiarity(folder: Path, features: NDArray[np.float32]) -> tuple[float, Floats] | None:
+    """Return the limit and each image's distance from training; None where the run has no `reference.npz`.
+
+    Raises:
+        BcdxError: The file is damaged.
+    """
+    if not (folder / REFERENCE).exists():
+        return None
+    from bcdx.evidence.familiarity import measure_distances, read_reference
+
+    reference = read_reference(folder / REFERENCE)
+    return float(reference.limit), measure_distances(reference, features)
+
+
+def explain_images(
+    model: keras.Model, images: Sequence[Stored], chosen: Sequence[int], *, positive: int, batch_size: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (index, heat map in [0, 1]) of the chosen images, a batch in memory at a time."""
+    rest = iter(chosen)
+    while batch := list(islice(rest, batch_size)):
+        shown = np.stack([images[index] for index in batch]).astype(np.float32) / np.float32(FULL_RANGE)
+        yield from zip(batch, explain(model, shown, positive=positive), strict=True)
+
+
+def find_modalities(run: Run, folder: Path) -> tuple[str, ...]:
+    """Return the Modality values that a run has learned from, "" for plain images; empty where nothing tells.
+
+    They are those of the recipe, else those of the files that the card of its shards lists.
+    """
+    named: Sequence[str] = run.dataset.get("select", {}).get("modality", ())
+    return tuple(named) or _read_card(folder / run.records / "card.json")
+
+
+def _read_card(path: Path) -> tuple[str, ...]:
+    try:
+        card: dict[str, Any] = json.loads(path.read_text())
+        formats = {name for one in card["source"]["classes"] for name in one["formats"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    # such as "DICOM, MR, Explicit VR Little Endian"; a plain image's is its kind alone
+    parts = [name.split(", ") for name in sorted(formats)]
+    return tuple(sorted({part[1] if part[0] == "DICOM" and len(part) > 2 else "" for part in parts}))
