@@ -1,177 +1,199 @@
-"""Metrics per slice, breast and patient, each with an interval by resampling whole patients."""
+"""Cases and a calibration in; metrics per slice, breast and patient out, with intervals that respect patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from bcdx.evidence.calibration import Calibration, LevelCalibration
 from bcdx.evidence.cases import Cases
-from bcdx.evidence.intervals import bootstrap_interval
-from bcdx.evidence.scores import LEVELS
+from bcdx.evidence.entries import EXACT_SHARE, Entry, Figure, make_auc_entry, make_entry, undefined, widen_predictive
+from bcdx.evidence.intervals import bootstrap
+from bcdx.evidence.measured import (
+    MAIN_POINT,
+    TWO_CLASSES,
+    Measured,
+    describe_predictive,
+    describe_share,
+    measure_units,
+)
+from bcdx.evidence.operating import OPERATING_POINTS
+from bcdx.evidence.scores import ENOUGH_UNITS, LEVELS
+from bcdx.evidence.statistics import (
+    class_area,
+    class_error,
+    class_gap,
+    class_precision,
+    rank,
+    roc_auc,
+    sensitivity_at_specificity,
+    share,
+)
+from bcdx.evidence.subgroups import Subgroup, list_subgroups
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Statistic = Callable[[Floats, Integers], float]
-"""(probabilities (n, classes), labels (n,)) -> value; NaN where it is undefined."""
+__all__ = ["evaluate", "evaluate_level", "roc_auc", "undefined"]
 
-BINS = 10
+Place = tuple[str, ...]
+"""Where an entry stands: (name,), (operating point, name) or (grouping, value, name)."""
+
+PREVALENCE = 0.01
+"""Share of those examined who have what is looked for: screening finds a cancer in some 100 to 200 women, while a
+collection of cases holds far more."""
+SHARES = ("sensitivity", "specificity")
+PREDICTIVE = ("ppv", "npv")
+FROM_ROC = {"sensitivity_at_90_specificity": 0.90, "sensitivity_at_98_specificity": 0.98}
+CALIBRATED = {"brier": class_error, "ece": class_gap}
+FLAT = ("auc", "average_precision", *SHARES, *FROM_ROC, *CALIBRATED, *(f"{name}_uncalibrated" for name in CALIBRATED))
+"""Entries of a level, in this order."""
+NO_BREASTS = "laterality of some slices is unknown"
+GROUP_POSITIVES = "known of positives alone"
 
 
 def evaluate(
-    cases: Cases, calibration: Calibration, *, resamples: int = 2000, seed: int = 0
+    cases: Cases,
+    calibration: Calibration,
+    *,
+    prevalence: float = PREVALENCE,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Return level -> metric -> {"value", "low", "high", "n", ...}, the content of `metrics.json`.
+    """Return level -> metrics, the content of `metrics.json`.
 
-    Intervals are 95 % percentile intervals over resampled patients. What is undefined is null with a `reason`.
+    An entry is {"value", "low", "high", "n", "method", ...} with a 95 % interval: Obuchowski's on the logit scale for
+    ROC AUC of two classes, else of resampled patients. What is undefined is null with a `reason`.
 
     Args:
         cases: Raw scores and what is known of each slice.
         calibration: Chosen on validation: how raw scores become probabilities, and operating points.
+        prevalence: Share of those examined who have what is looked for, in (0, 1), for predictive values.
     """
-    return {level: evaluate_level(cases, level, calibration.at_level(level), resamples, seed) for level in LEVELS[::-1]}
-
-
-def evaluate_level(
-    cases: Cases, level: str, calibration: LevelCalibration, resamples: int, seed: int
-) -> dict[str, Any]:
-    """Return all metrics of one level."""
-    units, classes = cases.at_level(level), cases.classes
-    threshold = calibration.operating_points.get("youden")
-    statistics = list_statistics(classes, cases.positive, threshold)
-    if units is None:
-        return {name: undefined(0, "laterality of some slices is unknown") for name in statistics}
-    scores = calibration.calibrator.apply(units.probabilities, cases.positive)
-    labels, patients = units.labels, units.patients
-    result: dict[str, Any] = {}
-    for name, statistic in statistics.items():
-        value = statistic(scores, labels)
-        if not np.isfinite(value):
-            result[name] = undefined(len(labels), explain_undefined(name, labels, classes, threshold))
-            continue
-        low, high, used = bootstrap_interval(statistic, scores, labels, patients, resamples=resamples, seed=seed)
-        result[name] = {"value": value, "low": low, "high": high, "n": len(labels), "resamples": used}
-        if name.endswith("_specificity"):
-            result[name]["operating_point"] = "read off this split's own ROC"
-        elif name in {"sensitivity", "specificity"}:
-            result[name]["operating_point"] = f"validation Youden threshold {threshold:.4f}"
-    return result
-
-
-def list_statistics(classes: int, positive: int, threshold: float | None) -> dict[str, Statistic]:
-    """Return every metric by name."""
-
-    def at_threshold(label_is_positive: bool) -> Statistic:
-        def share(scores: Floats, labels: Integers) -> float:
-            mine = (labels == positive) == label_is_positive
-            if classes > 2 or threshold is None or not mine.any():
-                return float("nan")
-            return float(((scores[mine, positive] >= threshold) == label_is_positive).mean())
-
-        return share
-
-    def at_specificity(wanted: float) -> Statistic:
-        return lambda scores, labels: sensitivity_at(scores[:, positive], labels == positive, wanted, classes)
-
     return {
-        "auc": lambda scores, labels: roc_auc(scores, labels, positive),
-        "average_precision": lambda scores, labels: average_precision(scores, labels, positive),
-        "sensitivity": at_threshold(True),
-        "specificity": at_threshold(False),
-        "sensitivity_at_90_specificity": at_specificity(0.90),
-        "sensitivity_at_98_specificity": at_specificity(0.98),
-        "brier": lambda scores, labels: brier(scores, labels, positive),
-        "ece": lambda scores, labels: expected_calibration_error(scores, labels, positive),
+        level: evaluate_level(cases, level, calibration.at_level(level), resamples, seed, prevalence)
+        for level in LEVELS[::-1]
     }
 
 
-def roc_auc(scores: Floats, labels: Integers, positive: int) -> float:
-    """Return ROC AUC; macro one-against-rest for more than two classes; NaN where a class is missing."""
-    classes = scores.shape[1]
-    if len(np.unique(labels)) < classes:
-        return float("nan")
-    chosen = [positive] if classes == 2 else range(classes)
-    return float(np.mean([_mann_whitney(scores[:, one], labels == one) for one in chosen]))
+def evaluate_level(
+    cases: Cases,
+    level: str,
+    calibration: LevelCalibration,
+    resamples: int = 2000,
+    seed: int = 0,
+    prevalence: float = PREVALENCE,
+) -> dict[str, Any]:
+    """Return all metrics of one level; they share the same resamples."""
+    units = cases.at_level(level)
+    if units is None:
+        return leave_undefined(NO_BREASTS, prevalence)
+    measured = measure_units(units, calibration, cases.positive)
+    groups = list(list_subgroups(cases, level, units))
+    figures = dict(_list_figures(measured, groups, prevalence))
+    statistics = {place: figure.statistic for place, figure in figures.items()}
+    drawn = bootstrap(statistics, measured.patients, resamples=resamples, seed=seed)
+    entries = {place: make_entry(figure, len(measured.labels), drawn[place]) for place, figure in figures.items()}
+    if measured.classes == 2:
+        entries["auc",] = _rank_units(measured, np.ones_like(measured.positives), "at this level")
+    return {
+        **{name: entries[name,] for name in FLAT},
+        "operating_points": {
+            point: _describe_point(measured, point, entries, prevalence) for point in OPERATING_POINTS
+        },
+        "confusion_matrix": measured.confuse().tolist(),
+        "subgroups": _describe_groups(measured, groups, entries),
+    }
 
 
-def _mann_whitney(scores: Floats, positives: NDArray[np.bool_]) -> float:
-    """Return ROC AUC from ranks, ties counting half: scikit-learn's figure at a tenth of its time per resample.
-
-    Source: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", Radiology 143(1).
-    """
-    count = int(positives.sum())
-    rank_sum = float(rankdata(scores)[positives].sum())
-    return (rank_sum - count * (count + 1) / 2.0) / (count * (len(scores) - count))
+def leave_undefined(reason: str, prevalence: float) -> dict[str, Any]:
+    """Return the metrics of a level that there is not."""
+    blank = undefined(0, reason)
+    point = {"threshold": None, **dict.fromkeys((*SHARES, *PREDICTIVE), blank), "prevalence": prevalence}
+    points = {name: {**point, "confusion": None} for name in OPERATING_POINTS}
+    return {**dict.fromkeys(FLAT, blank), "operating_points": points, "confusion_matrix": None, "subgroups": {}}
 
 
-def average_precision(scores: Floats, labels: Integers, positive: int) -> float:
-    """Return average precision; macro for more than two classes; NaN where a class is missing."""
-    classes = scores.shape[1]
-    if len(np.unique(labels)) < classes:
-        return float("nan")
-    chosen = [positive] if classes == 2 else range(classes)
-    return float(np.mean([_mean_precision(scores[:, one], labels == one) for one in chosen]))
+def _list_figures(measured: Measured, groups: Sequence[Subgroup], prevalence: float) -> Iterator[tuple[Place, Figure]]:
+    """Yield all that is resampled; the AUC of two classes has its interval from elsewhere."""
+    everyone = np.ones_like(measured.positives)
+    yield from _list_flat(measured)
+    for name in SHARES:
+        for point in OPERATING_POINTS:
+            yield (point, name), describe_share(measured, point, name, everyone, measured.explain_point(point))
+        for group in groups:
+            reason = measured.explain_point(MAIN_POINT) or f"no {'positive' if name == SHARES[0] else 'negative'} unit"
+            if name == "specificity" and group.of_positives:
+                reason = GROUP_POSITIVES
+            figure = describe_share(measured, MAIN_POINT, name, group.members, reason)
+            yield (group.grouping, group.value, name), figure
+    for name in PREDICTIVE:
+        for point in OPERATING_POINTS:
+            yield (point, name), describe_predictive(measured, point, name, prevalence)
 
 
-def _mean_precision(scores: Floats, positives: NDArray[np.bool_]) -> float:
-    """Return precision averaged over the steps of recall, ties one step: scikit-learn's figure at a 30th of its time.
-
-    Source: Buckley and Voorhees 2000, "Evaluating evaluation measure stability", SIGIR; no interpolation.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    found = np.cumsum(positives[order])[ends]
-    return float(np.sum(found / (ends + 1) * np.diff(found, prepend=0)) / found[-1])
-
-
-def sensitivity_at(scores: Floats, positives: NDArray[np.bool_], specificity: float, classes: int = 2) -> float:
-    """Return the highest sensitivity at which specificity is at least as asked, on the ROC of these very cases."""
-    if classes > 2 or positives.all() or not positives.any():
-        return float("nan")
-    negatives = np.sort(scores[~positives])[::-1]
-    allowed = int(np.floor((1.0 - specificity) * len(negatives) + 1e-9))  # negatives that may be called positive
-    return float((scores[positives] > negatives[allowed]).mean()) if allowed < len(negatives) else 1.0
-
-
-def brier(scores: Floats, labels: Integers, positive: int) -> float:
-    """Return the mean squared error of probabilities: of the positive class, or summed over more than two.
-
-    Source: Brier 1950, "Verification of forecasts expressed in terms of probability", Mon. Weather Rev. 78(1).
-    """
-    if scores.shape[1] == 2:
-        return float(np.mean((scores[:, positive] - (labels == positive)) ** 2))
-    return float(np.mean(np.sum((scores - np.eye(scores.shape[1])[labels]) ** 2, axis=1)))
+def _list_flat(measured: Measured) -> Iterator[tuple[Place, Figure]]:
+    units, positive, everyone = len(measured.labels), measured.positive, np.ones_like(measured.positives)
+    missing = measured.explain_missing(everyone, "at this level")
+    if measured.classes > 2:
+        yield ("auc",), Figure(class_area(measured.scores, measured.labels, positive), units, missing)
+    yield ("average_precision",), Figure(class_precision(measured.scores, measured.labels, positive), units, missing)
+    for name in SHARES:
+        yield (name,), describe_share(measured, MAIN_POINT, name, everyone, measured.explain_point(MAIN_POINT))
+    ranking = rank(measured.scores[:, positive], measured.positives)
+    for name, wanted in FROM_ROC.items():
+        note = {"operating_point": "read off this split's own ROC"}
+        if measured.classes == 2:
+            yield (name,), Figure(sensitivity_at_specificity(ranking, wanted), units, missing, note=note)
+        else:
+            yield (name,), Figure(share(everyone, ~everyone), units, TWO_CLASSES)
+    for suffix, scores in (("", measured.scores), ("_uncalibrated", measured.raw)):
+        for name, erring in CALIBRATED.items():
+            yield (f"{name}{suffix}",), Figure(erring(scores, measured.labels, positive), units, missing)
 
 
-def expected_calibration_error(scores: Floats, labels: Integers, positive: int) -> float:
-    """Return the mean gap between confidence and frequency over 10 equal-width bins, weighted by cases.
+def _describe_point(
+    measured: Measured, point: str, entries: Mapping[Place, Entry], prevalence: float
+) -> dict[str, Any]:
+    """Return what is known of an operating point; counts are of units as they are, not at the prevalence."""
+    found = {name: entries[point, name] for name in (*SHARES, *PREDICTIVE)}
+    sensitivity, specificity = (found[name] for name in SHARES)
+    if EXACT_SHARE in {entry.get("method") for entry in (sensitivity, specificity)} and specificity["low"] is not None:
+        rates = [(entry["low"], entry["high"]) for entry in (sensitivity, specificity)]
+        others = [(1.0 - high, 1.0 - low) for low, high in rates]
+        found["ppv"] = widen_predictive(found["ppv"], rates[0], others[1], prevalence)
+        found["npv"] = widen_predictive(found["npv"], rates[1], others[0], 1.0 - prevalence)
+    called, positives = measured.call(point), measured.positives
+    counts = None if called is None else {
+        "true_positive": int((called & positives).sum()),
+        "false_positive": int((called & ~positives).sum()),
+        "true_negative": int((~called & ~positives).sum()),
+        "false_negative": int((~called & positives).sum()),
+    }  # fmt: skip
+    threshold = None if called is None else measured.thresholds[point]
+    return {"threshold": threshold, **found, "prevalence": prevalence, "confusion": counts}
 
-    Confidence is the positive class's probability, for more than two classes the highest one.
 
-    Source: Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning", AAAI.
-    """
-    if scores.shape[1] == 2:
-        confidence, hit = scores[:, positive], (labels == positive).astype(np.float64)
-    else:
-        confidence, hit = scores.max(axis=1), (scores.argmax(axis=1) == labels).astype(np.float64)
-    which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    gaps = np.bincount(which, weights=hit - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
-def undefined(n: int, reason: str) -> dict[str, Any]:
-    """Return the entry of a metric that has no value."""
-    return {"value": None, "low": None, "high": None, "n": n, "reason": reason}
+def _describe_groups(
+    measured: Measured, groups: Sequence[Subgroup], entries: Mapping[Place, Entry]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return grouping -> its subgroups, each with how many units and patients it has."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        counts = {"n": int(group.members.sum()), "patients": measured.count_patients(group.members)}
+        shares = {name: entries[group.grouping, group.value, name] for name in SHARES}
+        auc = _rank_units(measured, group.compared, "in this group")
+        found.setdefault(group.grouping, []).append({"value": group.value, **counts, "auc": auc, **shares})
+    return found
 
 
-def explain_undefined(name: str, labels: Integers, classes: int, threshold: float | None) -> str:
-    """Return why a metric has no value."""
-    if classes > 2 and (name.startswith(("sensitivity", "specificity"))):
-        return "defined for two classes only"
-    if len(np.unique(labels)) < classes:
-        return f"only {len(np.unique(labels))} of {classes} classes at this level"
-    return "no threshold could be chosen on validation" if threshold is None else "undefined"
+def _rank_units(measured: Measured, units: NDArray[np.bool_], where: str) -> Entry:
+    """Return ROC AUC of two classes among some units; in a subgroup it wants enough of each class."""
+    reason = TWO_CLASSES if measured.classes > 2 else measured.explain_missing(units, where)
+    fewest = np.bincount(measured.labels[units], minlength=measured.classes).min()
+    if not reason and where == "in this group" and fewest < ENOUGH_UNITS:
+        reason = f"fewer than {ENOUGH_UNITS} units of a class {where}"
+    if reason:
+        return undefined(int(units.sum()), reason)
+    scores = measured.scores[units, measured.positive]
+    return make_auc_entry(scores, measured.positives[units], measured.patients[units])

@@ -1,4 +1,4 @@
-"""Claims about metrics: equal to their textbook, never NaN, each at its level."""
+"""Claims about metrics: never NaN, each at its level, each with an interval that says how it was found."""
 
 from __future__ import annotations
 
@@ -8,36 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
-from bcdx.evidence.calibration import Calibration, LevelCalibration
+from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
 from bcdx.evidence.cases import Cases
+from bcdx.evidence.clustered import EXACT, find_interval, measure_auc
+from bcdx.evidence.entries import BOOTSTRAP, EXACT_SHARE
 from bcdx.evidence.intervals import bootstrap_interval
-from bcdx.evidence.metrics import (
-    average_precision,
-    brier,
-    evaluate,
-    expected_calibration_error,
-    roc_auc,
-    sensitivity_at,
-)
+from bcdx.evidence.metrics import PREVALENCE, evaluate
+from bcdx.evidence.operating import OPERATING_POINTS
+from bcdx.evidence.statistics import class_error, evaluate_once
 
 METRICS = {
     "auc", "average_precision", "sensitivity", "specificity", "sensitivity_at_90_specificity",
-    "sensitivity_at_98_specificity", "brier", "ece",
+    "sensitivity_at_98_specificity", "brier", "ece", "brier_uncalibrated", "ece_uncalibrated",
 }  # fmt: skip
-TIED = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=60)
-"""(score in twelfths, positive): few distinct scores, so that ties are common."""
-
-
-def split_columns(rows: list[tuple[int, bool]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores in [0, 1] and positives, both classes present."""
-    scores, positives = (np.array(column) for column in zip(*rows, strict=True))
-    assume(positives.any() and not positives.all())
-    return scores / 12, positives
+NESTED = {"operating_points", "confusion_matrix", "subgroups"}
 
 
 def as_two_classes(positives: Any) -> NDArray[np.float64]:
@@ -70,116 +56,36 @@ def measure(cases: Cases, threshold: float | None = 0.5, *, seed: int = 0) -> di
     return evaluate(cases, fix_thresholds(points), resamples=60, seed=seed)
 
 
+def flat(entries: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the level itself."""
+    return {name: entry for name, entry in entries.items() if name not in NESTED}
+
+
+def list_entries(content: Any) -> list[dict[str, Any]]:
+    """Every entry, however deep it stands."""
+    if isinstance(content, list):
+        return [entry for one in content for entry in list_entries(one)]
+    if not isinstance(content, dict):
+        return []
+    if "low" in content:
+        return [content]
+    return [entry for one in content.values() for entry in list_entries(one)]
+
+
 def fix_thresholds(points: Mapping[str, float | None]) -> Calibration:
     """Scores as they are, and one operating point a level."""
     levels = {level: LevelCalibration(operating_points={"youden": value}) for level, value in points.items()}
     return Calibration(3, 1, levels)
 
 
-@settings(deadline=None)
-@given(TIED)
-def test_auc_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
-    """Ties count half, as in scikit-learn."""
-    scores, positives = split_columns(rows)
-    expected = roc_auc_score(positives, scores)
-    assert expected == pytest.approx(roc_auc(as_two_classes(scores), positives.astype(int), 1), abs=1e-12)
-
-
-@settings(deadline=None)
-@given(TIED)
-def test_average_precision_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
-    """Average precision of two classes is that of the positive one."""
-    scores, positives = split_columns(rows)
-    expected = average_precision_score(positives, scores)
-    assert expected == pytest.approx(average_precision(as_two_classes(scores), positives.astype(int), 1), abs=1e-12)
-
-
-def test_auc_of_three_classes_is_macro_one_against_rest() -> None:
-    """Each class against all others, and the plain mean over classes."""
-    cases = make_random_cases(classes=3)
-    expected = roc_auc_score(cases.labels, cases.probabilities, multi_class="ovr", average="macro")
-    assert expected == pytest.approx(roc_auc(cases.probabilities, cases.labels, cases.positive))
-
-
-def test_average_precision_of_three_classes_is_macro() -> None:
-    """Each class counts alike, however rare."""
-    cases = make_random_cases(classes=3)
-    expected = average_precision_score(np.eye(3)[cases.labels], cases.probabilities, average="macro")
-    assert expected == pytest.approx(average_precision(cases.probabilities, cases.labels, cases.positive))
-
-
-@pytest.mark.parametrize("statistic", [roc_auc, average_precision])
-def test_ranking_metrics_of_a_missing_class_are_undefined(statistic: Any) -> None:
-    """Two of three classes do not make a macro mean."""
-    assert np.isnan(statistic(np.full((4, 3), 1 / 3), np.array([0, 1, 0, 1]), 2))
-
-
 def test_metrics_follow_the_positive_class() -> None:
     """Class 0 as the positive one gives the figures of the same data with classes swapped."""
     cases = make_random_cases()
     swapped = Cases(cases.probabilities[:, ::-1], 1 - cases.labels, cases.patients, cases.lateralities, positive=0)
-    assert measure(cases, 0.4) == measure(swapped, 0.4)
-
-
-def test_brier_of_two_classes_equals_scikit_learn() -> None:
-    """The squared error of the positive class alone, between 0 and 1."""
-    cases = make_random_cases()
-    expected = brier_score_loss(cases.labels, cases.probabilities[:, 1])
-    assert expected == pytest.approx(brier(cases.probabilities, cases.labels, 1))
-
-
-def test_brier_of_three_classes_sums_over_classes() -> None:
-    """A sure and right row costs 0, a sure and wrong one 2, an even one 2/3."""
-    scores = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
-    assert brier(scores, np.array([0, 2, 1]), 2) == pytest.approx((0.0 + 2.0 + 2 / 3) / 3)
-
-
-def test_calibration_error_weighs_bins_by_their_cases() -> None:
-    """Three cases at 0.85, two of them ill, and one healthy at 0.15: (3 x 0.183 + 1 x 0.15) / 4."""
-    scores = as_two_classes([0.85, 0.85, 0.85, 0.15])
-    expected = (3 * (0.85 - 2 / 3) + 0.15) / 4
-    assert expected == pytest.approx(expected_calibration_error(scores, np.array([1, 1, 0, 0]), 1))
-
-
-def test_calibration_error_parts_confidences_at_tenths() -> None:
-    """Errors of opposite sign cancel within a tenth and not across its edge."""
-    labels = np.array([1, 0])
-    within = expected_calibration_error(as_two_classes([0.52, 0.58]), labels, 1)
-    across = expected_calibration_error(as_two_classes([0.48, 0.52]), labels, 1)
-    assert within == pytest.approx(abs(0.48 - 0.58) / 2)
-    assert across == pytest.approx((0.52 + 0.52) / 2)
-
-
-def test_calibration_error_keeps_certainty_in_the_last_bin() -> None:
-    """A probability of exactly 1 shares the bin of 0.95."""
-    scores = as_two_classes([1.0, 0.95])
-    assert expected_calibration_error(scores, np.array([0, 1]), 1) == pytest.approx((1.0 - 0.05) / 2)
-
-
-def test_calibration_error_of_three_classes_uses_the_top_class() -> None:
-    """Confidence is the highest probability, a hit is that class being true."""
-    scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.15, 0.75]])
-    assert expected_calibration_error(scores, np.array([0, 1]), 2) == pytest.approx(abs(1 - 0.7 - 0.75) / 2)
-
-
-@settings(deadline=None)
-@given(TIED, st.sampled_from([0.5, 0.9, 0.98]))
-def test_sensitivity_at_specificity_is_the_best_point_of_the_roc(rows: list[tuple[int, bool]], wanted: float) -> None:
-    """No point of scikit-learn's ROC curve with that specificity has a higher sensitivity."""
-    scores, positives = split_columns(rows)
-    false_rate, true_rate, _ = roc_curve(positives, scores, drop_intermediate=False)
-    expected = true_rate[1.0 - false_rate >= wanted - 1e-9].max()
-    assert expected == pytest.approx(sensitivity_at(scores, positives, wanted))
-
-
-@pytest.mark.parametrize(("negatives", "wanted"), [(10, 0.90), (50, 0.98), (100, 0.99)])
-def test_sensitivity_at_specificity_spends_every_false_alarm_it_may(negatives: int, wanted: float) -> None:
-    """One healthy case in 10, 50 or 100 may lie above the positive one; rounding does not forbid it."""
-    scores = np.array([0.5, 0.9, *[0.1] * (negatives - 1)])
-    positives = np.array([True] + [False] * negatives)
-    assert sensitivity_at(scores, positives, wanted) == 1.0
-    scores[2] = 0.8
-    assert sensitivity_at(scores, positives, wanted) == 0.0
+    for level, entries in measure(cases, 0.4).items():
+        others = measure(swapped, 0.4)[level]
+        assert entries.pop("confusion_matrix") == np.array(others.pop("confusion_matrix"))[::-1, ::-1].tolist()
+        assert entries == others
 
 
 def test_evaluate_gives_every_metric_at_every_level() -> None:
@@ -187,8 +93,9 @@ def test_evaluate_gives_every_metric_at_every_level() -> None:
     result = measure(make_random_cases())
     assert {"slice", "breast", "patient"} == set(result)
     for entries in result.values():
-        assert set(entries) == METRICS
-        assert all({"value", "low", "high", "n"} <= set(entry) for entry in entries.values())
+        assert set(entries) == METRICS | NESTED
+        assert set(entries["operating_points"]) == set(OPERATING_POINTS)
+        assert all({"value", "low", "high", "n", "method"} <= set(entry) for entry in flat(entries).values())
 
 
 def test_evaluate_counts_the_units_of_the_level() -> None:
@@ -223,7 +130,7 @@ def test_evaluate_uses_each_levels_own_threshold() -> None:
 def test_evaluate_labels_operating_points_by_their_origin() -> None:
     """A reader can tell a threshold chosen on validation from one read off the evaluated split."""
     result = measure(make_random_cases())["slice"]
-    points = {name: entry.get("operating_point", "") for name, entry in result.items()}
+    points = {name: entry.get("operating_point", "") for name, entry in flat(result).items()}
     assert {name for name, text in points.items() if "validation" in text} == {"sensitivity", "specificity"}
     assert {name for name, text in points.items() if "this split's own ROC" in text} == {
         "sensitivity_at_90_specificity",
@@ -236,14 +143,14 @@ def test_evaluate_intervals_resample_whole_patients() -> None:
     cases = make_random_cases()
     entry = measure(cases, seed=3)["slice"]["brier"]
     low, high, used = bootstrap_interval(
-        lambda scores, labels: brier(scores, labels, 1),
+        lambda scores, labels: evaluate_once(class_error(scores, labels, 1), len(labels)),
         cases.probabilities,
         cases.labels,
         cases.patients,
         resamples=60,
         seed=3,
     )
-    assert [low, high, used] == [entry["low"], entry["high"], entry["resamples"]]
+    assert [low, high, used] == pytest.approx([entry["low"], entry["high"], entry["resamples"]])
 
 
 def test_evaluate_breasts_of_one_patient_move_together() -> None:
@@ -251,9 +158,10 @@ def test_evaluate_breasts_of_one_patient_move_together() -> None:
     scores, labels = [0.1, 0.3, 0.7, 0.2, 0.6, 0.9], [0, 0, 0, 1, 1, 1]
     one = make_cases(scores, labels, patients="abcdef", sides="LLLLLL")
     both = make_cases(scores * 2, labels * 2, patients="abcdef" * 2, sides="LLLLLLRRRRRR")
-    first, second = measure(one)["breast"]["auc"], measure(both)["breast"]["auc"]
-    assert [first["n"], second["n"]] == [6, 12]
-    assert [first["low"], first["high"]] == pytest.approx([second["low"], second["high"]])
+    for name in ("auc", "average_precision", "brier"):
+        first, second = measure(one)["breast"][name], measure(both)["breast"][name]
+        assert [first["n"], second["n"]] == [6, 12]
+        assert [first["low"], first["high"]] == pytest.approx([second["low"], second["high"]])
 
 
 def test_evaluate_says_the_same_twice() -> None:
@@ -277,24 +185,26 @@ def test_evaluate_patients_who_are_all_ill_have_no_patient_auc() -> None:
 def test_evaluate_unknown_sides_leave_breasts_undefined() -> None:
     """Every metric of breasts is null and says why; patients are unharmed."""
     result = measure(make_cases([0.1, 0.9, 0.2, 0.8], [0, 1, 0, 1], sides="LR?L"))
-    reasons = {entry["reason"] for entry in result["breast"].values() if entry["value"] is None}
+    reasons = {entry["reason"] for entry in flat(result["breast"]).values() if entry["value"] is None}
     assert reasons == {"laterality of some slices is unknown"}
-    assert {name for name, entry in result["breast"].items() if entry["value"] is None} == METRICS
+    assert {name for name, entry in flat(result["breast"]).items() if entry["value"] is None} == METRICS
     assert result["patient"]["auc"]["value"] == 1.0
 
 
 def test_evaluate_without_threshold_says_so() -> None:
     """Sensitivity and specificity need a threshold from validation; the others do not."""
     result = measure(make_cases([0.1, 0.9, 0.2, 0.8], [0, 1, 0, 1]), None)["slice"]
-    missing = {name: entry["reason"] for name, entry in result.items() if entry["value"] is None}
+    missing = {name: entry["reason"] for name, entry in flat(result).items() if entry["value"] is None}
     assert missing == dict.fromkeys(("sensitivity", "specificity"), "no threshold could be chosen on validation")
 
 
 def test_evaluate_three_classes_have_no_sensitivity() -> None:
     """What two classes alone define is null with that reason; the other figures are there."""
     result = measure(make_random_cases(classes=3), None)["slice"]
-    missing = {name: entry["reason"] for name, entry in result.items() if entry["value"] is None}
-    assert METRICS - {"auc", "average_precision", "brier", "ece"} == set(missing)
+    missing = {name: entry["reason"] for name, entry in flat(result).items() if entry["value"] is None}
+    assert METRICS - {"auc", "average_precision", "brier", "ece", "brier_uncalibrated", "ece_uncalibrated"} == set(
+        missing
+    )
     assert set(missing.values()) == {"defined for two classes only"}
 
 
@@ -305,5 +215,92 @@ def test_evaluate_is_always_valid_json(labels: list[int], threshold: float | Non
     """However little there is to measure, nothing is NaN, and what is null has a reason."""
     result = measure(make_cases([0.1, 0.5, 0.9], labels, sides=sides), threshold)
     assert result == json.loads(json.dumps(result, allow_nan=False))
-    for entry in (entry for entries in result.values() for entry in entries.values()):
+    for entry in list_entries(result):
         assert (entry["value"] is None) == ("reason" in entry)
+
+
+def test_evaluate_auc_interval_is_obuchowskis() -> None:
+    """On the logit scale, from the covariance of patients; all other intervals are of resampled patients."""
+    cases = make_random_cases()
+    result = flat(measure(cases)["slice"])
+    found = measure_auc(cases.probabilities[:, 1], cases.labels == 1, cases.patients)
+    low, high, method = find_interval(found.values[0], found.covariance[0, 0], found.pairs)
+    auc = result.pop("auc")
+    assert [low, high, method] == [auc["low"], auc["high"], auc["method"]]
+    assert {BOOTSTRAP} == {entry["method"] for entry in result.values()}
+
+
+def test_evaluate_three_classes_resample_their_auc() -> None:
+    """The macro mean of three curves has the bootstrap's interval."""
+    entry = measure(make_random_cases(classes=3), None)["slice"]["auc"]
+    assert entry["method"] == BOOTSTRAP
+    assert entry["low"] < entry["value"] < entry["high"]
+
+
+def test_evaluate_bounds_what_is_perfect() -> None:
+    """No figure of 20 separated patients is certain: its interval ends at 1 and begins below."""
+    scores, labels = [0.1] * 10 + [0.9] * 10, [0] * 10 + [1] * 10
+    result = measure(make_cases(scores, labels))["patient"]
+    point = result["operating_points"]["youden"]
+    for entry, method in (
+        (result["auc"], EXACT),
+        (point["sensitivity"], EXACT_SHARE),
+        (point["specificity"], EXACT_SHARE),
+    ):
+        assert entry["method"] == method
+        assert [0.025**0.1, 1.0] == pytest.approx([entry["low"], entry["high"]])
+    assert point["ppv"]["value"] == 1.0
+    assert 0.01 * 0.025**0.1 / (0.01 * 0.025**0.1 + 0.99 * (1 - 0.025**0.1)) == pytest.approx(point["ppv"]["low"])
+
+
+def test_evaluate_calibrated_and_raw_scores_stand_beside_each_other() -> None:
+    """Calibration changes Brier score and ECE, leaves the ranking, and the raw figures are kept."""
+    cases = make_random_cases()
+    raw = measure(cases)["slice"]
+    levels = {"slice": LevelCalibration(Calibrator("platt", 0.2, 0.1), {"youden": 0.5})}
+    calibrated = evaluate(cases, Calibration(3, 1, levels), resamples=60)["slice"]
+    for name in ("brier", "ece"):
+        assert raw[name] == calibrated[f"{name}_uncalibrated"] == raw[f"{name}_uncalibrated"]
+        assert calibrated[name]["value"] < calibrated[f"{name}_uncalibrated"]["value"]
+    assert raw["auc"] == calibrated["auc"]
+
+
+def test_evaluate_points_count_verdicts() -> None:
+    """Counts, shares and predictive values of one operating point belong together."""
+    cases = make_cases([0.2, 0.5, 0.7, 0.4, 0.5, 0.9, 0.8], [0, 0, 0, 1, 1, 1, 1])
+    point = measure(cases)["slice"]["operating_points"]["youden"]
+    expected = {"true_positive": 3, "false_positive": 2, "true_negative": 1, "false_negative": 1}
+    assert expected == point["confusion"]
+    assert [0.75, 1 / 3] == pytest.approx([point["sensitivity"]["value"], point["specificity"]["value"]])
+    assert [4, 3] == [point["sensitivity"]["n"], point["specificity"]["n"]]
+    assert point["prevalence"] == PREVALENCE
+    assert 0.75 * 0.01 / (0.75 * 0.01 + 0.99 * 2 / 3) == pytest.approx(point["ppv"]["value"])
+    assert 0.99 / 3 / (0.99 / 3 + 0.25 * 0.01) == pytest.approx(point["npv"]["value"])
+
+
+def test_evaluate_point_that_calls_nothing_positive_has_no_ppv() -> None:
+    """Null with its reason, while the other figures stand."""
+    point = measure(make_cases([0.1, 0.2, 0.3], [0, 1, 1]), 0.9)["slice"]["operating_points"]["youden"]
+    assert point["ppv"]["reason"] == "nothing is called positive"
+    assert point["npv"]["value"] == pytest.approx(0.99)
+
+
+def test_evaluate_prevalence_moves_predictive_values_alone() -> None:
+    """More ill among those examined: the PPV rises, the NPV falls, nothing else changes."""
+    cases, calibration = make_random_cases(), fix_thresholds({"slice": 0.5})
+    rare, common = (evaluate(cases, calibration, prevalence=share, resamples=60)["slice"] for share in (0.01, 0.3))
+    points = [one["operating_points"]["youden"] for one in (rare, common)]
+    assert points[0]["ppv"]["value"] < points[1]["ppv"]["value"]
+    assert points[0]["npv"]["value"] > points[1]["npv"]["value"]
+    assert points[0]["sensitivity"] == points[1]["sensitivity"]
+    assert flat(rare) == flat(common)
+
+
+def test_evaluate_confusion_matrix_has_a_row_per_true_class() -> None:
+    """Counts at the Youden threshold; for more classes of the most probable one."""
+    cases = make_cases([0.2, 0.5, 0.7, 0.4, 0.5, 0.9, 0.8], [0, 0, 0, 1, 1, 1, 1])
+    assert measure(cases)["slice"]["confusion_matrix"] == [[1, 2], [1, 3]]
+    three = make_random_cases(classes=3)
+    found = np.array(measure(three, None)["slice"]["confusion_matrix"])
+    assert np.bincount(three.labels).tolist() == found.sum(axis=1).tolist()
+    assert (three.probabilities.argmax(axis=1) == three.labels).sum() == np.trace(found)
