@@ -194,7 +194,7 @@ def find_original(originals: Mapping[str, Dataset], image: ImageReference) -> Da
 
 def find_frame_number(header: Dataset, image: ImageReference) -> int | None:
     """Return the number, from 1, by which a frame is referred to; None for objects of one image."""
-    return image.index + 1 if "NumberOfFrames" in header else None
+    return image.index + 1 if int(header.get("NumberOfFrames") or 1) > 1 else None
 
 
 def find_plane(header: Dataset, index: int) -> Plane | None:
