@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bcdx.diagnose import diagnose_studies
     from bcdx.errors import BcdxError
     from bcdx.evaluate import evaluate_run
+    from bcdx.export import export_run
     from bcdx.fit import fit_model
     from bcdx.shard import write_records
     from bcdx.tune import search_models
@@ -24,6 +25,7 @@ _HOMES = {
     "BcdxError": "bcdx.errors",
     "diagnose_studies": "bcdx.diagnose",
     "evaluate_run": "bcdx.evaluate",
+    "export_run": "bcdx.export",
     "fit_model": "bcdx.fit",
     "load_recipe": "bcdx._recipes",
     "search_models": "bcdx.tune",
@@ -35,6 +37,7 @@ __all__ = [
     "config",
     "diagnose_studies",
     "evaluate_run",
+    "export_run",
     "fit_model",
     "load_recipe",
     "search_models",

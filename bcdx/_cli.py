@@ -65,6 +65,13 @@ class _Diagnose(config.Diagnose):
     )
 
 
+class _Export(config.Export):
+    __doc__ = config.Export.__doc__
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Field(
+        description=config.Export.model_fields["run"].description
+    )
+
+
 VERBS = {
     "acquire": Verb(config.Acquire, "bcdx.acquire:acquire_collection", "tfrecords/phantom", learns=False),
     "shard": Verb(config.Dataset, "bcdx.shard:write_records", "tfrecords/phantom", learns=False),
@@ -72,6 +79,7 @@ VERBS = {
     "fit": Verb(config.Fit, "bcdx.fit:fit_model", "tuning/phantom_fit"),
     "evaluate": Verb(_Evaluate, "bcdx.evaluate:evaluate_run"),
     "diagnose": Verb(_Diagnose, "bcdx.diagnose:diagnose_studies"),
+    "export": Verb(_Export, "bcdx.export:export_run"),
 }
 
 _RECIPE_NOTE = (

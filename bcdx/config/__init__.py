@@ -30,7 +30,7 @@ from bcdx.config.training import (
     Tune,
     check_block_names,
 )
-from bcdx.config.use import Diagnose, Evaluate, Paths
+from bcdx.config.use import Diagnose, Evaluate, Export, Paths
 
 __all__ = [
     "BLOCK_ENDS",
@@ -43,6 +43,7 @@ __all__ = [
     "Dataset",
     "Diagnose",
     "Evaluate",
+    "Export",
     "Fit",
     "Kind",
     "Labels",

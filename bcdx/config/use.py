@@ -76,3 +76,18 @@ class Export(Settings):
     format: Literal["savedmodel", "onnx", "both"] = Field("both", description="What to write.")
     samples: int = Field(32, ge=1, description="Slices on which each model must say what the run says.")
     overwrite: bool = Field(False, description="Replace an earlier export in the same folder.")
+
+
+class Export(Settings):
+    """A trained run as SavedModel and ONNX, with the preparation of its images inside."""
+
+    run: str = Field(description="Run folder of `tune` or `fit`.")
+    out: str | None = Field(
+        None, description="Folder for the models and export.json; unset: RUN-export beside the run."
+    )
+    records: str | None = Field(
+        None, description="Shards with real slices to compare on; unset: those of the run. Their test split is read."
+    )
+    format: Literal["savedmodel", "onnx", "both"] = Field("both", description="What to write.")
+    samples: int = Field(32, ge=1, description="Slices on which each model must say what the run says.")
+    overwrite: bool = Field(False, description="Replace an earlier export in the same folder.")
