@@ -157,9 +157,9 @@ def _describe_point(
 ) -> dict[str, Any]:
     """Return what is known of an operating point; counts are of units as they are, not at the prevalence."""
     found = {name: entries[point, name] for name in (*SHARES, *PREDICTIVE)}
-    sensitivity, specificity = (found[name] for name in SHARES)
-    if EXACT_SHARE in {entry.get("method") for entry in (sensitivity, specificity)} and specificity["low"] is not None:
-        rates = [(entry["low"], entry["high"]) for entry in (sensitivity, specificity)]
+    bounded = all(found[name]["low"] is not None for name in SHARES)
+    if bounded and EXACT_SHARE in {found[name]["method"] for name in SHARES}:
+        rates = [(found[name]["low"], found[name]["high"]) for name in SHARES]
         others = [(1.0 - high, 1.0 - low) for low, high in rates]
         found["ppv"] = widen_predictive(found["ppv"], rates[0], others[1], prevalence)
         found["npv"] = widen_predictive(found["npv"], rates[1], others[0], 1.0 - prevalence)

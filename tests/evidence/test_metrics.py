@@ -209,11 +209,12 @@ def test_evaluate_three_classes_have_no_sensitivity() -> None:
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], [0, 1, 1]])
+@pytest.mark.parametrize("patients", ["abc", "aab", "aaa"])
 @pytest.mark.parametrize("threshold", [None, 0.5])
 @pytest.mark.parametrize("sides", ["LRL", "L?R"])
-def test_evaluate_is_always_valid_json(labels: list[int], threshold: float | None, sides: str) -> None:
+def test_evaluate_is_always_valid_json(labels: list[int], patients: str, threshold: float | None, sides: str) -> None:
     """However little there is to measure, nothing is NaN, and what is null has a reason."""
-    result = measure(make_cases([0.1, 0.5, 0.9], labels, sides=sides), threshold)
+    result = measure(make_cases([0.1, 0.5, 0.9], labels, patients=patients, sides=sides), threshold)
     assert result == json.loads(json.dumps(result, allow_nan=False))
     for entry in list_entries(result):
         assert (entry["value"] is None) == ("reason" in entry)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,22 +12,31 @@ import pytest
 
 from bcdx.evidence.calibration import Calibration, LevelCalibration
 from bcdx.evidence.cases import Cases
-from bcdx.evidence.metrics import evaluate
+from bcdx.evidence.metrics import FROM_ROC, evaluate
+from bcdx.evidence.operating import OPERATING_POINTS
 from bcdx.evidence.summary import summarise
 
 
 def make_metrics(
-    *, patients: int = 20, sides: tuple[str, str] = ("L", "R"), every_patient_ill: bool = False, noise: float = 0.7
+    *,
+    patients: int = 20,
+    sides: tuple[str, str] = ("L", "R"),
+    every_patient_ill: bool = False,
+    noise: float = 0.7,
+    threshold: float | None = 0.5,
+    groups: Mapping[str, int] = MappingProxyType({}),
 ) -> Any:
-    """Metrics of two slices a patient; without noise the classes part perfectly."""
+    """Metrics of two slices a patient; without noise the classes part perfectly. Groups: name -> how many values."""
     generator = np.random.default_rng(0)
     count = 2 * patients
     labels = np.arange(count) % 2 if every_patient_ill else np.arange(count) // 2 % 2
     positives = np.clip(0.3 * labels + noise * generator.random(count), 0, 1)
     names = np.array([f"p{index // 2:03d}" for index in range(count)])
     probabilities = np.stack([1 - positives, positives], axis=1)
-    cases = Cases(probabilities, labels, names, np.array(sides * patients), positive=1)
-    point = LevelCalibration(operating_points={"youden": 0.5})
+    owner = np.arange(count) // 2
+    values = {name: np.array([f"v{one}" for one in owner // 2 % kinds]) for name, kinds in groups.items()}
+    cases = Cases(probabilities, labels, names, np.array(sides * patients), 1, groups=values)
+    point = LevelCalibration(operating_points=dict.fromkeys(OPERATING_POINTS, threshold))
     levels = evaluate(cases, Calibration(3, 1, dict.fromkeys(("slice", "breast", "patient"), point)), resamples=100)
     return {"split": "test", "classes": ["healthy", "tumour"], "positive": "tumour", **levels}
 
@@ -58,9 +69,84 @@ def test_summary_shows_each_figure_with_interval_and_n(heading: str, level: str)
     """Every metric of the level has one line: value, interval, units."""
     metrics = make_metrics()
     lines = find_section(summarise(metrics, title="run"), heading)
-    for line, entry in zip(lines, metrics[level].values(), strict=True):
-        expected = f"{entry['value']:.3f}  ({entry['low']:.3f} to {entry['high']:.3f}; n = {entry['n']})"
-        assert line.endswith(expected)
+    names = ("auc", "average_precision", *FROM_ROC, "brier", "ece")
+    for line, name in zip(lines, names, strict=False):
+        entry = metrics[level][name]
+        assert f"{entry['value']:.3f}  ({entry['low']:.3f} to {entry['high']:.3f}; n = {entry['n']})" in line
+
+
+def test_summary_shows_scores_before_calibration_beside_those_after() -> None:
+    """Brier score and ECE say what they were."""
+    metrics = make_metrics()
+    for name, title in (("brier", "Brier score"), ("ece", "ECE")):
+        line = next(one for one in find_section(summarise(metrics, title="run"), "per breast") if title in one)
+        assert f"; uncalibrated {metrics['breast'][name + '_uncalibrated']['value']:.3f} (" in line
+
+
+def test_summary_shows_each_operating_point_in_a_row() -> None:
+    """Threshold, shares and predictive values with their intervals, and the prevalence that these are stated for."""
+    metrics = make_metrics()
+    lines = find_section(summarise(metrics, title="run"), "per patient")
+    head = next(line for line in lines if line.startswith("  operating point"))
+    assert ["sensitivity", "specificity", "PPV at 1 %", "NPV at 1 %"] == re.split(r" {2,}", head[head.index("sens") :])
+    row = next(line for line in lines if line.startswith("  Youden"))
+    point = metrics["patient"]["operating_points"]["youden"]
+    assert f" {point['threshold']:.3f} " in row
+    for name in ("sensitivity", "specificity", "ppv", "npv"):
+        entry = point[name]
+        assert f"{entry['value']:.3f} ({entry['low']:.3f}-{entry['high']:.3f})" in row
+    assert "stated for a prevalence of 1 %" in lines[-1]
+
+
+def test_summary_without_thresholds_says_so_once() -> None:
+    """Five operating points that there are not take one line."""
+    metrics = make_metrics(threshold=None)
+    lines = find_section(summarise(metrics, title="run"), "per breast")
+    assert lines[-1] == "  operating points: undefined: no threshold could be chosen on validation"
+
+
+def test_summary_shows_few_subgroups() -> None:
+    """Of seven scanners the four with most images, of one plane nothing: it tells nobody apart."""
+    text = summarise(make_metrics(patients=120, groups={"scanner": 7, "plane": 1}), title="run")
+    section = find_section(text, "ROC AUC in subgroups, per patient")
+    assert len(section) == 5
+    assert all(
+        re.search(r"scanner: \w+ +[01]\.\d{3} \(0\.\d{3}-[01]\.\d{3}\)  n = \d+, \d+ patients", line)
+        for line in section[:4]
+    )
+    assert section[4] == "  scanner: 3 more in metrics.json, 0 too small or of one class"
+    assert "plane" not in text
+
+
+def test_summary_shows_probes_and_flags_those_that_reach_the_result() -> None:
+    """A probe's AUC with its interval, and words where it comes as far as the model."""
+    entry = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 40}
+    probes = {
+        "slice index": {"auc": entry, "reached": False, "note": ""},
+        "mean intensity": {"auc": {**entry, "value": 0.9}, "reached": True, "note": "brightness tells as much"},
+        "site": {"auc": {"value": None, "low": None, "high": None, "n": 0, "reason": "one site"}, "note": "one site"},
+    }
+    section = find_section(summarise({**make_metrics(), "probes": probes}, title="run"), "shortcut probes")
+    assert "0.600 (0.500-0.700)" in section[0]
+    assert "REACHES" not in section[0]
+    assert section[1].endswith("REACHES THE RESULT; brightness tells as much")
+    assert section[2].split(maxsplit=1) == ["site", f"{'undefined':<19}  one site"]
+
+
+def test_summary_shows_a_comparison_at_each_level() -> None:
+    """The difference with its sign, its interval, p and n."""
+    found = {"value": 0.04, "low": -0.01, "high": 0.09, "p_value": 0.12, "n": 40}
+    comparison = {"patient": {"value": None, "reason": "only 1 of 2 classes"}, "slice": found}
+    text = summarise({**make_metrics(), "comparison": comparison}, title="run")
+    section = text[text.index("difference in ROC AUC") :].splitlines()
+    assert re.fullmatch(r"  per patient +undefined: only 1 of 2 classes", section[1])
+    assert section[2].endswith("+0.040  (-0.010 to 0.090; p = 0.12; n = 40)")
+
+
+def test_summary_stays_readable_in_a_terminal() -> None:
+    """No line of the table is wider than 110 characters."""
+    text = summarise(make_metrics(patients=120, groups={"scanner": 7, "site": 3}), title="run")
+    assert max(len(line) for line in text.splitlines()) <= 110
 
 
 def test_summary_marks_operating_points_of_the_split_itself() -> None:
@@ -87,18 +173,19 @@ def test_summary_of_an_undefined_metric_says_why() -> None:
 def test_summary_of_two_patients_claims_no_interval() -> None:
     """Where most resamples lack a class the line says that there is no interval."""
     metrics = make_metrics(patients=2)
-    assert metrics["patient"]["auc"]["low"] is None
-    line = find_section(summarise(metrics, title="run"), "per patient")[0]
+    assert metrics["patient"]["average_precision"]["low"] is None
+    line = find_section(summarise(metrics, title="run"), "per patient")[1]
     assert line.endswith("(no interval; n = 2)")
 
 
 def test_summary_shows_no_interval_of_width_zero() -> None:
-    """An AUC that is 1 in every resample is not shown as certain."""
+    """What is 1 in every resample is not shown as certain; an AUC of 1 has its exact bound."""
     metrics = make_metrics(noise=0.0)
-    assert (metrics["patient"]["auc"]["low"], metrics["patient"]["auc"]["high"]) == (1.0, 1.0)
-    line = find_section(summarise(metrics, title="run"), "per patient")[0]
-    assert "no spread in resamples" in line
-    assert "1.000 to 1.000" not in line
+    assert (metrics["patient"]["average_precision"]["low"], metrics["patient"]["average_precision"]["high"]) == (1, 1)
+    auc, precision, *_ = find_section(summarise(metrics, title="run"), "per patient")
+    assert f"({0.025**0.1:.3f} to 1.000; n = 20)" in auc
+    assert "no spread in resamples" in precision
+    assert "1.000 to 1.000" not in precision
 
 
 def test_summary_repeats_warnings() -> None:
