@@ -50,5 +50,6 @@ def encode_png(picture: Picture) -> str:
 
     pixels = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
     file = io.BytesIO()
-    imsave(file, pixels, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    unsigned: Any = {"Software": None}  # else Matplotlib's name and version stand in every picture
+    imsave(file, pixels, format="png", metadata=unsigned, pil_kwargs={"optimize": True})
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcdx.evidence.canvas import BLUE, DPI, GREY, VERMILION, Picture, render
+from bcdx.evidence.intervals import resample_patients
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -170,9 +171,8 @@ class Bins:
 def sort_into_bins(scores: Floats, positives: Booleans) -> Bins:
     """Return what lies in each bin; a probability of 1 counts to the last."""
     which = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
-    counts, total, hits = (
-        np.bincount(which, weights=weights, minlength=BINS) for weights in (np.ones(len(scores)), scores, positives)
-    )
+    weights = (np.ones(len(scores)), scores, positives.astype(np.float64))
+    counts, total, hits = (np.bincount(which, weights=one, minlength=BINS).astype(np.float64) for one in weights)
     filled = np.where(counts > 0, counts, np.nan)
     return Bins(counts, total / filled, hits / filled)
 
@@ -187,11 +187,8 @@ def resample_band(
         patients: Shape (units,).
         resamples: How many.
     """
-    names, member = np.unique(patients, return_inverse=True)
-    units = [np.flatnonzero(member == index) for index in range(len(names))]
-    rng = np.random.default_rng(0)
-    drawn = (rng.integers(len(names), size=len(names)) for _ in range(resamples))
-    found = np.array([statistic(np.concatenate([units[one] for one in chosen])) for chosen in drawn])
+    drawn = resample_patients(patients, resamples=resamples, seed=0)
+    found = np.array([statistic(units) for units in drawn])
     masked = np.ma.masked_invalid(found)
     bounds = np.full((2, found.shape[1]), np.nan)
     for point in np.flatnonzero(masked.count(axis=0)):

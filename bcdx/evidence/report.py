@@ -1,0 +1,112 @@
+"""Facts of a finished run in; `report.html`, one page that needs nothing but itself, and `model_card.md` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bcdx._files import write_bytes
+from bcdx.evidence.canvas import encode_png
+from bcdx.evidence.charts import describe_trial
+from bcdx.evidence.report_facts import Example, Plate, ReportFacts, TrialFacts, read_trials
+from bcdx.evidence.report_figures import draw_groups, draw_level, draw_search, list_groups
+from bcdx.evidence.report_limits import list_limits
+from bcdx.evidence.report_words import (
+    METRIC_NAMES,
+    NOTICE,
+    UNITS,
+    count_patients,
+    describe_entry,
+    describe_interval,
+    describe_method,
+    describe_value,
+    hide_paths,
+    humanise,
+    list_warnings,
+    state_verdict,
+)
+from bcdx.evidence.scores import LEVELS
+
+__all__ = [
+    "Example",
+    "Plate",
+    "ReportFacts",
+    "TrialFacts",
+    "read_trials",
+    "render_card",
+    "render_report",
+    "write_report",
+]
+
+REPORT, MODEL_CARD = "report.html", "model_card.md"
+NESTED = {"operating_points", "subgroups", "confusion_matrix"}
+"""What stands among a level's metrics and is no single figure."""
+
+
+def write_report(folder: Path, facts: ReportFacts) -> None:
+    """Write both files, each whole or not at all."""
+    write_bytes(folder / MODEL_CARD, render_card(facts).encode())
+    write_bytes(folder / REPORT, render_report(facts).encode())
+
+
+def render_report(facts: ReportFacts) -> str:
+    """Return the page."""
+    verdict = state_verdict(facts)
+    levels = [one for one in dict.fromkeys((verdict.level, "slice")) if one]
+    return _render(
+        "report.html",
+        facts,
+        verdict=verdict,
+        figures={level: draw_level(facts, level) for level in levels},
+        groups={level: draw_groups(facts, level) for level in levels},
+        search=draw_search(facts),
+        examples={kind: [one for one in facts.examples if one.kind == kind] for kind in ("right", "wrong")},
+    )
+
+
+def render_card(facts: ReportFacts) -> str:
+    """Return the model card.
+
+    Source: Mitchell et al. 2019, "Model cards for model reporting", FAT*.
+    """
+    return _render("model_card.md", facts, verdict=state_verdict(facts))
+
+
+def list_entries(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return a level's single figures by their names in words."""
+    return {METRIC_NAMES.get(name, humanise(name)): entry for name, entry in metrics.items() if name not in NESTED}
+
+
+def rank_trials(trials: tuple[TrialFacts, ...]) -> tuple[list[str], list[TrialFacts]]:
+    """Return the names of what is shown of trials, and the trials, the best first and those without a score last."""
+    ranked = sorted(trials, key=lambda one: (one.score is None, -(one.score or 0.0), one.name))
+    return list(dict.fromkeys(name for one in trials for name in describe_trial(one))), ranked
+
+
+def _render(name: str, facts: ReportFacts, **more: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("bcdx.evidence", "templates"),
+        autoescape=name.endswith(".html"),  # Markdown shows what HTML would escape
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        png=encode_png, number="{:,}".format, words=humanise, entry=describe_entry, interval=describe_interval,
+        method=describe_method, value=describe_value, hide=hide_paths, trial=describe_trial, entries=list_entries,
+        cell=_escape_cell, groups=list_groups,
+    )  # fmt: skip
+    names, ranked = rank_trials(facts.trials)
+    return environment.get_template(name).render(
+        facts=facts, run=facts.run, metrics=facts.metrics, card=facts.card, notice=NOTICE, units=UNITS, levels=LEVELS,
+        patients=count_patients(facts.cases), warnings=list_warnings(facts), limits=list_limits(facts),
+        trial_names=names, trials=ranked, **more,
+    )  # fmt: skip
+
+
+def _escape_cell(text: Any) -> str:
+    """Return a text that stays in its cell of a Markdown table."""
+    return " ".join(str(text).replace("|", "\\|").split())
