@@ -271,8 +271,8 @@ def _is_certain(ds: Dataset, text: str) -> bool:
 
 
 def _read_floats(header: Dataset, index: int, sequence: str, keyword: str, count: int) -> tuple[float, ...] | None:
-    value = (frame_item(header, index, sequence) or header).get(keyword)
     try:
+        value = (frame_item(header, index, sequence) or header).get(keyword)
         found = tuple(float(one) for one in value or ())
     except (TypeError, ValueError):
         return None

@@ -187,13 +187,16 @@ def _make_content(headers: Mapping[str, Dataset], findings: Findings, maker: Mak
 def _make_groups(
     headers: Mapping[str, Dataset], findings: Findings, maker: Maker, uid: str
 ) -> list[sr.MeasurementsAndQualitativeEvaluations]:
+    """Return the groups; the algorithm stands in the patient's, so that reports of hundreds of slices stay small."""
     named = [("Patient", findings.patient)]
     named += [(f"Breast {breast.laterality}", breast) for breast in findings.breasts]
     named += [(f"Slice {number}", one) for number, one in enumerate(findings.slices, start=1)]
+    algorithm = sr.AlgorithmIdentification("bcdx", maker.version, [f"model {maker.short_model}"])
     groups = []
     for name, finding in named:
         tracking = sr.TrackingIdentifier(maker.make_uid("tracking", uid, name), name)
-        groups.append(_make_group(headers, findings, finding, tracking, maker))
+        found = _make_group(headers, findings, finding, tracking, None if groups else algorithm)
+        groups.append(found)
     return groups
 
 
@@ -202,7 +205,7 @@ def _make_group(
     findings: Findings,
     finding: Finding,
     tracking: sr.TrackingIdentifier,
-    maker: Maker,
+    algorithm: sr.AlgorithmIdentification | None,
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     measurements = [sr.Measurement(codes.DCM.Probability, float(finding.probability), codes.UCUM.NoUnits)]
     evaluations = [
@@ -215,7 +218,7 @@ def _make_group(
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking,
         finding_type=_code_class(findings.positive),
-        algorithm_id=sr.AlgorithmIdentification("bcdx", maker.version, [f"model {maker.short_model}"]),
+        algorithm_id=algorithm,
         finding_sites=[sr.FindingSite(codes.SCT.Breast, SIDES.get(finding.laterality))],
         measurements=measurements,
         qualitative_evaluations=evaluations,

@@ -127,6 +127,12 @@ def test_the_observer_is_the_model(sources: list[Dataset], tmp_path: Path) -> No
     (context,) = content.get_observer_contexts()
     device = context.observer_identifying_attributes
     assert ("bcdx", "bcdx 9.8.7", MAKER.model[:16]) == (device.name, device.model_name, device.serial_number)
+    algorithm = [
+        one.value
+        for one in content.get_image_measurement_groups()[0][0].ContentSequence
+        if "Algorithm" in one.name.meaning
+    ]
+    assert ["bcdx", "9.8.7", f"model {MAKER.model[:16]}"] == algorithm
     assert codes.DCM.Patient in [one.value for one in content[0].ContentSequence if one.name == codes.DCM.SubjectClass]
 
 
