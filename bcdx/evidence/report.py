@@ -40,8 +40,6 @@ __all__ = [
 ]
 
 REPORT, MODEL_CARD = "report.html", "model_card.md"
-NESTED = {"operating_points", "subgroups", "confusion_matrix"}
-"""What stands among a level's metrics and is no single figure."""
 
 
 def write_report(folder: Path, facts: ReportFacts) -> None:
@@ -75,7 +73,11 @@ def render_card(facts: ReportFacts) -> str:
 
 def list_entries(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return a level's single figures by their names in words."""
-    return {METRIC_NAMES.get(name, humanise(name)): entry for name, entry in metrics.items() if name not in NESTED}
+    return {
+        METRIC_NAMES.get(name, humanise(name)): entry
+        for name, entry in metrics.items()
+        if isinstance(entry, Mapping) and "value" in entry
+    }
 
 
 def rank_trials(trials: tuple[TrialFacts, ...]) -> tuple[list[str], list[TrialFacts]]:
