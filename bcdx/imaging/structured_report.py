@@ -192,7 +192,7 @@ def _make_groups(
     named += [(f"Breast {breast.laterality}", breast) for breast in findings.breasts]
     named += [(f"Slice {number}", one) for number, one in enumerate(findings.slices, start=1)]
     algorithm = sr.AlgorithmIdentification("bcdx", maker.version, [f"model {maker.short_model}"])
-    groups = []
+    groups: list[sr.MeasurementsAndQualitativeEvaluations] = []
     for name, finding in named:
         tracking = sr.TrackingIdentifier(maker.make_uid("tracking", uid, name), name)
         found = _make_group(headers, findings, finding, tracking, None if groups else algorithm)
