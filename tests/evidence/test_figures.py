@@ -18,7 +18,7 @@ from bcdx.evidence.figures import (
     resample_band,
     sort_into_bins,
 )
-from bcdx.evidence.metrics import expected_calibration_error
+from bcdx.evidence.statistics import calibration_gap
 
 CURVE = (0, 114, 178)
 """The blue of a curve."""
@@ -144,7 +144,7 @@ def test_bins_hold_every_unit_and_add_up_to_the_metric() -> None:
     positives = np.append(rng.random(200) < 0.4, [False, True])
     bins = sort_into_bins(scores, positives)
     assert 202 == bins.counts.sum()
-    expected = expected_calibration_error(np.stack([1 - scores, scores], axis=1), positives.astype(np.int64), 1)
+    expected = calibration_gap(scores, positives)(np.ones((1, 202)))[0]
     assert expected == pytest.approx(bins.ece, abs=1e-12)
 
 
