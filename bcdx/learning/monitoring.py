@@ -99,11 +99,11 @@ def record_hyperparameters(folder: Path, trial: str, values: Mapping[str, Any], 
         tf.summary.scalar(METRIC, score, step=0)
 
 
-def show_images(folder: Path, images: Mapping[str, NDArray[Any]]) -> None:
-    """Write pictures, uint8 (height, width, 3 or 4) each, under their names."""
+def show_images(folder: Path, images: Mapping[str, NDArray[Any]], *, step: int = 0) -> None:
+    """Write pictures, uint8 (height, width, 3 or 4) each, under their names, as of one step."""
     with _writer(folder).as_default():
         for name, image in images.items():
-            tf.summary.image(name, image[np.newaxis], step=0)
+            tf.summary.image(name, image[np.newaxis], step=step)
 
 
 def tile_images(batch: NDArray[np.float32], *, most: int = 16) -> NDArray[np.uint8]:

@@ -70,7 +70,8 @@ class Explainer:
         rows, columns = (_place_cells(images.shape[side], self._size, self.block, cells.shape[side]) for side in (1, 2))
         heat = rows @ cells @ columns.T
         peaks = heat.max(axis=(1, 2), keepdims=True)
-        return np.divide(heat, peaks, out=np.zeros_like(heat), where=peaks > 0.0)
+        scaled: Floats = np.divide(heat, peaks, out=np.zeros_like(heat), where=peaks > 0.0)
+        return scaled
 
     def weigh_cells(self, images: Floats, *, positive: int) -> Floats:
         """Return the heat of each cell of the block's map, at least 0, shape (images, rows, columns)."""

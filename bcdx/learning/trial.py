@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from bcdx.config import Fit
+from bcdx.errors import StoreFullError
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.metrics import roc_auc
 from bcdx.learning import monitoring
 from bcdx.learning.data import Data
 from bcdx.learning.learner import Learner
+from bcdx.learning.portraits import Portraits
 from bcdx.learning.progress import State
 from bcdx.learning.reuse import open_learner, report_reuse
 from bcdx.learning.trainee import Trainee
@@ -64,7 +68,7 @@ def train_trial(fit: Fit, learner: Learner, level: str, folders: tuple[Path, Pat
     """
     progress, logs = folders
     plan = Plan(fit, epochs or fit.optimizer.epochs, score=partial(score_validation, level=level))
-    _, state = train(plan, learner, progress, [monitoring.watch_training(logs)])
+    _, state = train(plan, learner, progress, _watch(fit, learner, logs))
     values = varied(fit)
     monitoring.record_hyperparameters(logs, logs.name, values, state.best)
     logger.info(
@@ -76,6 +80,15 @@ def train_trial(fit: Fit, learner: Learner, level: str, folders: tuple[Path, Pat
         state.best_epoch,
     )
     return state
+
+
+def _watch(fit: Fit, learner: Learner, logs: Path) -> list[keras.callbacks.Callback]:
+    """Return what writes to TensorBoard while a fit runs."""
+    callbacks = [monitoring.watch_training(logs)]
+    if fit.report.images_every:
+        with suppress(StoreFullError):  # training will meet it too: it goes on from images, without pictures
+            callbacks.append(Portraits(learner.prepare(fit), logs))
+    return callbacks
 
 
 def score_validation(trainee: Trainee, level: str) -> float:

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bcdx.learning.monitoring import InputWait, TrainingFacts, tile_images
+from bcdx.learning.monitoring import InputWait, TrainingFacts, show_images, tile_images
 
 
 def watched(seconds: float, wait: InputWait) -> tf.data.Dataset:
@@ -81,3 +82,16 @@ def test_tiles_show_the_first_of_two_phases_as_grey_and_three_as_colours() -> No
     three = np.zeros((1, 2, 2, 3), np.float32)
     three[..., 1] = 0.5
     assert [0, 128, 0] == tile_images(three)[0, 0].tolist()
+
+
+def test_shown_images_are_what_tensorboard_reads(tmp_path: Path) -> None:
+    """Under their name and step, pixel by pixel, whether written at once or one after the other."""
+    pictures = [np.random.default_rng(step).integers(0, 256, (4, 6, 3), np.uint8) for step in range(3)]
+    for step, picture in enumerate(pictures):
+        show_images(tmp_path, {"validation/roc": picture}, step=step)
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    events.Reload()
+    found = {event.step: event.tensor_proto.string_val[2] for event in events.Tensors("validation/roc")}
+    assert [0, 1, 2] == [*found]
+    for step, picture in enumerate(pictures):
+        np.testing.assert_array_equal(picture, tf.io.decode_png(found[step]).numpy())
