@@ -25,6 +25,8 @@ SPLIT_UNITS = {True: "split by image, LEAKING", False: "split by patient"}
 TITLES = {"patient": "per patient", "breast": "per breast", "slice": "per sample (images, not patients)"}
 SHOWN = 4
 """Subgroups shown of a grouping, those of most units; `metrics.json` has all."""
+WIDTH = 110
+"""Characters of the widest line that is made to fit."""
 HOW = (
     "intervals: 95 %; ROC AUC: Obuchowski's variance by patient, else patients resampled",
     "* read off this split's own ROC, optimistic; other thresholds were chosen on validation",
@@ -124,12 +126,18 @@ def _describe_comparison(levels: Mapping[str, Mapping[str, Any]]) -> Iterator[st
 
 
 def _describe_probes(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line per probe: its figure, whether it comes as far as the result, what it is where there is room."""
     for name, probe in probes.items():
-        entry = probe.get("auc")
-        shown = "undefined" if entry is None or entry["value"] is None else _describe_short(entry)
-        verdict = "REACHES THE RESULT" if probe.get("reached") else ""
-        note = probe.get("note") or ""
-        yield f"  {name:<36} {shown:<19}  {'; '.join(text for text in (verdict, note) if text)}".rstrip()
+        measure = "balanced accuracy" if "balanced_accuracy" in probe else "ROC AUC"
+        entry = probe.get("balanced_accuracy") or probe.get("auc")
+        shown = _describe_short(entry) if entry else "undefined"
+        words = [f"  {name.replace('_', ' '):<22} {measure:<17} {shown:<19}"]
+        if probe.get("reached"):
+            words.append("REACHES THE RESULT")
+        said = (entry or {}).get("reason") or (probe.get("note") or "").split(". ")[0].rstrip(".")
+        if said and len("  ".join([*words, said])) <= WIDTH:
+            words.append(said)
+        yield "  ".join(words).rstrip()
 
 
 def _lay_side_by_side(metrics: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

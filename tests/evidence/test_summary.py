@@ -123,14 +123,21 @@ def test_summary_shows_probes_and_flags_those_that_reach_the_result() -> None:
     entry = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 40}
     probes = {
         "slice index": {"auc": entry, "reached": False, "note": ""},
-        "mean intensity": {"auc": {**entry, "value": 0.9}, "reached": True, "note": "brightness tells as much"},
-        "site": {"auc": {"value": None, "low": None, "high": None, "n": 0, "reason": "one site"}, "note": "one site"},
+        "mean intensity": {
+            "auc": {**entry, "value": 0.9},
+            "reached": True,
+            "note": "brightness suffices. And more.",
+        },
+        "site": {"auc": {"value": None, "low": None, "high": None, "n": 0, "reason": "one site"}, "note": "none"},
+        "scanner": {"balanced_accuracy": entry, "reached": None, "note": "What the features know. " * 9},
     }
     section = find_section(summarise({**make_metrics(), "probes": probes}, title="run"), "shortcut probes")
     assert "0.600 (0.500-0.700)" in section[0]
     assert "REACHES" not in section[0]
-    assert section[1].endswith("REACHES THE RESULT; brightness tells as much")
-    assert section[2].split(maxsplit=1) == ["site", f"{'undefined':<19}  one site"]
+    assert section[1].endswith("REACHES THE RESULT  brightness suffices")
+    assert section[2].endswith("undefined            one site")
+    assert re.search(r"balanced accuracy +0\.600", section[3])
+    assert max(len(line) for line in section) <= 110
 
 
 def test_summary_shows_a_comparison_at_each_level() -> None:
