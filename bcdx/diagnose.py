@@ -45,8 +45,15 @@ Heats = Mapping[int, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a model says of new images: `content` is `diagnosis.json`; `files` names each sample for the terminal."""
+    """What a model says of new images.
 
+    Attributes:
+        folder: Where everything was written.
+        content: Of `diagnosis.json`.
+        files: Sample -> its file, for the terminal alone.
+    """
+
+    folder: Path
     content: dict[str, Any]
     files: dict[str, str]
 
@@ -133,7 +140,7 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
     with staged_folder(out) as stage:
         _fill(stage, work, content, stages)
     stages.report(len(intake.samples))
-    return Diagnosis(content, {key: frames[0].path for key, frames in intake.sources.items()})
+    return Diagnosis(out, content, {key: frames[0].path for key, frames in intake.sources.items()})
 
 
 def warn(run: Run, intake: Intake, rules: Rules, modalities: Sequence[str]) -> dict[str, str]:

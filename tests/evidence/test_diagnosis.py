@@ -1,0 +1,220 @@
+"""Claims about verdicts on new images, and what is written of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bcdx.config.use import Diagnose
+from bcdx.evidence import diagnosis
+from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
+from bcdx.evidence.operating import OPERATING_POINTS
+from bcdx.evidence.scores import aggregate
+from bcdx.evidence.verdicts import Images, Rules, Verdict, judge_patients, list_deciding
+
+CLASSES = ("none", "tumour")
+
+
+def make_rules(**changes: Any) -> Rules:
+    """Slices by temperature, patients by nothing, breasts by what validation lacked."""
+    points = dict.fromkeys(OPERATING_POINTS, 0.5)
+    levels = {
+        "slice": LevelCalibration(Calibrator("temperature", 0.5, 0.0, 80), {**points, "specificity_98": 0.9}),
+        "patient": LevelCalibration(Calibrator(n=9, reason="too few to fit on"), points),
+        "breast": LevelCalibration(operating_points=dict.fromkeys(OPERATING_POINTS)),
+    }
+    return replace(Rules(Calibration(2, 1, levels), "youden", 1), **changes)
+
+
+def make_images(scores: list[float], *, distances: list[float] | None = None, sides: str = "") -> Images:
+    """Slices of one patient."""
+    count = len(scores)
+    return Images(
+        sample=[f"{number:032x}" for number in range(count)],
+        patient=["f" * 32] * count,
+        study=["e" * 32] * count,
+        laterality=list(sides or "L" * count),
+        plane=["sagittal"] * count,
+        slice_index=list(range(count)),
+        scores=np.array([[1.0 - score, score] for score in scores]),
+        distances=None if distances is None else np.array(distances),
+    )
+
+
+def make_content(images: Images, rules: Rules) -> dict[str, Any]:
+    """The content of `diagnosis.json`."""
+    return {
+        "$schema": diagnosis.SCHEMA,
+        "format": diagnosis.FORMAT,
+        "notice": diagnosis.NOTICE,
+        "warnings": {"familiarity_warning": "nobody knows"},
+        "model": {
+            **dict.fromkeys(("fingerprint", "sha256", "data_hash"), "0" * 64),
+            "classes": list(CLASSES),
+            "positive": "tumour",
+            "versions": {"bcdx": "0"},
+        },
+        "judging": diagnosis.describe_rules(rules),
+        "data": {"samples": len(images.sample), "pixels_sha256": "0" * 64},
+        "patients": diagnosis.describe_patients(judge_patients(images, rules), images, CLASSES),
+        "refused": [{"study": "d" * 32, "patient": "c" * 32, "reasons": [{"reason": "plain image", "images": 3}]}],
+        "dicom": [{"study": "e" * 32, "files": [], "reason": "not a DICOM file"}],
+        "exclusions": [{"key": "a", "reason": "empty file"}],
+        "remarks": [],
+    }
+
+
+def judge_one(images: Images, rules: Rules) -> Verdict:
+    """The only patient's verdict."""
+    return judge_patients(images, rules)["f" * 32].whole
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8))
+def test_patient_score_is_that_of_evaluation(scores: list[float]) -> None:
+    """A patient gets the same score here as where the model was tested."""
+    images = make_images(scores)
+    blank = np.zeros(len(scores), np.int64)
+    expected = aggregate(images.scores, blank, np.array(images.patient), positive=1, top=2)[0][0, 1]
+    assert expected == pytest.approx(judge_one(images, make_rules()).score)
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8, unique=True))
+def test_deciding_slices_are_the_highest(scores: list[float]) -> None:
+    """Their mean is the score, in order of height."""
+    verdict = judge_one(make_images(scores), make_rules())
+    assert sorted(scores, reverse=True)[:2] == [scores[index] for index in verdict.deciding]
+    assert np.mean([scores[index] for index in verdict.deciding]) == pytest.approx(verdict.score)
+
+
+def test_each_level_has_its_own_calibration() -> None:
+    """Slices are softened by their temperature; a patient's raw score stays and says why."""
+    patient = judge_patients(make_images([0.9]), make_rules())["f" * 32]
+    assert patient.slices[0].probability == pytest.approx(0.75)  # logit halved
+    assert patient.slices[0].calibration_reason == ""
+    assert patient.whole.probability == pytest.approx(0.9)
+    assert patient.whole.calibration_reason == "too few to fit on"
+
+
+def test_breast_without_a_threshold_has_no_call_and_says_why() -> None:
+    """Nothing stands in for a threshold that validation could not give."""
+    breast = judge_patients(make_images([0.9]), make_rules())["f" * 32].breasts["L"]
+    assert breast.call is None
+    assert "no threshold" in breast.reason
+
+
+def test_slices_of_unknown_side_make_no_breast() -> None:
+    """They count for the patient alone."""
+    patient = judge_patients(replace(make_images([0.9, 0.2]), laterality=["unknown", "R"]), make_rules())["f" * 32]
+    assert list(patient.breasts) == ["R"]
+    assert patient.breasts["R"].score == pytest.approx(0.2)
+    assert len(patient.whole.members) == 2
+
+
+def test_operating_point_decides_the_call() -> None:
+    """The same probability is above one threshold and below another."""
+    images = make_images([0.9])
+    calls = [
+        judge_patients(images, make_rules(operating_point=point))["f" * 32].slices[0].call
+        for point in ("youden", "specificity_98")
+    ]
+    assert calls == ["above", "below"]
+
+
+def test_settings_name_the_operating_points_of_evidence() -> None:
+    """Two lists, one truth."""
+    assert OPERATING_POINTS == Diagnose.model_fields["operating_point"].annotation.__args__  # type: ignore[union-attr]
+
+
+def test_unfamiliar_unit_gives_no_probability_and_no_call() -> None:
+    """The number is kept where nobody takes it for an answer."""
+    images, rules = make_images([0.9, 0.1], distances=[9.0, 1.0]), make_rules(limit=2.0)
+    entry = diagnosis.describe_patients(judge_patients(images, rules), images, CLASSES)[0]
+    assert (True, None, None, None) == tuple(entry[name] for name in ("abstained", "probability", "score", "call"))
+    assert entry["score_not_for_use"] == pytest.approx(0.5)
+    assert "unlike" in entry["reason"]
+    assert [one["abstained"] for one in entry["slices"]] == [True, False]
+
+
+def test_slices_that_do_not_decide_do_not_make_a_patient_unfamiliar() -> None:
+    """A strange slice that the score does not rest on is abstained from alone."""
+    images = make_images([0.9, 0.8, 0.1], distances=[1.0, 1.0, 9.0])
+    patient = judge_patients(images, make_rules(limit=2.0))["f" * 32]
+    assert not patient.whole.abstained
+    assert [one.abstained for one in patient.slices] == [False, False, True]
+
+
+def test_run_without_reference_never_abstains() -> None:
+    """Where nothing is known of familiarity, nothing is claimed."""
+    verdict = judge_one(make_images([0.9]), make_rules())
+    assert verdict.distance is None
+    assert not verdict.abstained
+
+
+def test_list_deciding_names_each_slice_once() -> None:
+    """Breasts and patient share slices."""
+    verdicts = judge_patients(make_images([0.1, 0.9, 0.8, 0.2], sides="LLRR"), make_rules())
+    assert [1, 2, 0, 3] == list(list_deciding(verdicts))
+
+
+def test_schema_is_itself_valid() -> None:
+    """Draft 2020-12."""
+    jsonschema.Draft202012Validator.check_schema(json.loads(diagnosis.read_schema()))
+
+
+@given(
+    st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5),
+    st.lists(st.floats(0.0, 10.0), min_size=5, max_size=5),
+    st.sampled_from([None, 2.0]),
+)
+def test_content_follows_its_schema(scores: list[float], distances: list[float], limit: float | None) -> None:
+    """With answers, abstentions, refusals, and what is not known."""
+    found = None if limit is None else distances[: len(scores)]
+    content = make_content(make_images(scores, distances=found), make_rules(limit=limit))
+    validator = jsonschema.Draft202012Validator(json.loads(diagnosis.read_schema()))
+    validator.validate(json.loads(diagnosis.dump(content)))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("probability", 0.9),  # of a patient that is abstained from
+        ("call", "above"),
+        ("score_not_for_use", None),
+        ("PatientName", "CANARY"),
+        ("patient", "Breast_MRI_014"),
+    ],
+)
+def test_schema_refuses_what_must_not_be_said(where: str, value: Any) -> None:
+    """No answer beside an abstention, no unknown field, no identifier in place of a code."""
+    content = make_content(make_images([0.9], distances=[9.0]), make_rules(limit=2.0))
+    content["patients"][0][where] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, json.loads(diagnosis.read_schema()))
+
+
+def test_rows_are_one_per_unit_and_refused_study() -> None:
+    """Two breasts, three slices, a patient, a refused study; an abstained unit's probability is empty."""
+    images = make_images([0.9, 0.8, 0.1], distances=[9.0, 1.0, 1.0], sides="LRR")
+    rows = list(csv.DictReader(io.StringIO(diagnosis.write_rows(make_content(images, make_rules(limit=2.0))))))
+    assert ["patient", "breast", "breast", "slice", "slice", "slice", "study"] == [row["level"] for row in rows]
+    assert ("", "true", "0.9") == tuple(rows[1][name] for name in ("probability", "abstained", "score_not_for_use"))
+    assert ("true", "plain image (3)") == (rows[-1]["refused"], rows[-1]["reason"])
+
+
+def test_table_marks_raw_scores_and_names_who_was_refused() -> None:
+    """A reader of the terminal is told the same as a reader of the file."""
+    table = diagnosis.draw_table(make_content(make_images([0.9]), make_rules()), {"0" * 32: "/secret/0001.dcm"})
+    assert "0.900~" in table
+    assert "~ a raw score, not calibrated: too few to fit on" in table
+    assert "REFUSED: study dddddddddddd" in table
+    assert "0001.dcm" in table
+    assert "/secret" not in table
