@@ -8,11 +8,12 @@ method against the four masks; what each covers of the Duke boxes.
 
 The model takes patches of 23 mm in three phases. So a slice is resampled to the patches' spacing and the model slides
 over the body; "slide" is the map of P(tumour) at the middle of each window, linear in between. "Grad-CAM" is that of
-the slice as a whole, shrunk to the model's input: another scale than it was trained on. "peak patch" is Grad-CAM at
-the right scale, of the window that "slide" is surest of. The Duke exam has two of the three phases, so the early one
-stands for the late one too; the TCGA slices have one, which stands for all three, so that nothing enhances and what the
-model says there means little. Slices are normalised by their own study, not by a set of patches. With one exam, and
-four slices of four patients, no figure here tells models apart.
+the slice as a whole, shrunk to the model's input: another scale than it was trained on, where it may find nothing and
+give no map, which is a miss. "peak patch" is Grad-CAM at the right scale, of the window that "slide" is surest of. The
+Duke exam has two of the three phases, so the early one stands for the late one too; the TCGA slices have one, which
+stands for all three, so that nothing enhances and what the model says there means little. Slices are normalised by
+their own study, not by a set of patches. With one exam, and four slices of four patients, no figure here tells models
+apart.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def play(cases: Cases, run: Path, pictures: Path | None) -> dict[str, Any]:
             found = score_pointing(
                 heat, cases.images[..., -1], cases.lesions, patients=known, breasts=breasts, tolerance=tolerance
             )
-            rates[name] = found.pop("heat map")
+            rates[name] = {**found.pop("heat map"), "silent": found["silent"]}
             rates.update({key: value for key, value in found.items() if isinstance(value, dict)})
         report[f"{tolerance:g} px"] = rates
     return report
@@ -294,7 +295,8 @@ def print_report(report: dict[str, Any]) -> None:
         print(f"{name}: {found['images']} slices, patients: {found['patients']}")
         columns = [value for key, value in found.items() if key.endswith("px")]
         for row in columns[0]:
-            print(f"  {row:<32}" + "".join(_describe_rate(column[row]) for column in columns))
+            silent = f"   no map: {columns[0][row]['silent']}" if columns[0][row].get("silent") else ""
+            print(f"  {row:<32}" + "".join(_describe_rate(column[row]) for column in columns) + silent)
     print("Intervals: 95 %, Wilson; fewer than 5 patients: each patient counts as one slice")
     print(f"\n{'mean over slices':<30}{'Dice':>8}{'of lesion':>12}{'in lesion':>12}")
     for name, kinds in report["thresholds"].items():
