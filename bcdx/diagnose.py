@@ -37,7 +37,10 @@ OVERLAYS, THRESHOLDS, DICOM = "overlays", "thresholds", "dicom"
 RESEARCH = "research-use-only"
 FULL_RANGE = np.float32(65535.0)
 NOBODY = "files that name no patient were taken for one patient each: a patient's row may be one image of several"
-NO_REFERENCE = "the run has no reference.npz: whether these images are like those it was trained on cannot be said"
+NO_REFERENCE = (
+    "the run has no reference.npz, or one of too few patients: whether these images are like those it was trained on "
+    "cannot be said"
+)
 NO_MODALITY = "the run does not say what modality it was trained on: whether these images are of that kind is unchecked"
 
 Heats = Mapping[int, NDArray[np.float32]]

@@ -3,9 +3,9 @@
 Command: python benchmarks/diagnose.py --json diagnose.json
          python benchmarks/diagnose.py --run tuning/breast_dce_patches
 Writes ten synthetic studies of twenty slices (512 x 512, 16 bits, both breasts) as DICOM, with as many dynamic phases
-as the run takes, and runs `python -m bcdx.diagnose` on them in a process of its own, held to two cores. Without a run it
-makes run folders around networks that start at random, which cost as much as trained ones: early blocks at 256 px and
-all of InceptionV3 at 256 px.
+as the run takes, and runs `python -m bcdx.diagnose` on them in a process of its own, held to two cores. Unless `--run`
+names a run, it makes two around networks that start at random, which cost as much as trained ones: early blocks and all
+of InceptionV3, at 256 px.
 
 Prints wall seconds, CPU seconds, the peak memory of the process and each stage's share. Goal: under 60 s and 3 GB.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -75,10 +76,15 @@ def describe_verdict(verdict: Verdict, classes: tuple[str, ...]) -> dict[str, An
         "call": verdict.call,
         "abstained": silent,
         "reason": verdict.reason,
-        "distance": None if verdict.distance is None else round(verdict.distance, DIGITS),
+        "distance": _to_number(verdict.distance),
         "score_not_for_use": score if silent else None,
         **({"probabilities": several} if several and not silent else {}),
     }
+
+
+def _to_number(distance: float | None) -> float | None:
+    """Return what JSON can hold: features that are not finite lie infinitely far away."""
+    return None if distance is None or not math.isfinite(distance) else round(distance, DIGITS)
 
 
 def _describe_slice(verdict: Verdict, images: Images, classes: tuple[str, ...]) -> dict[str, Any]:

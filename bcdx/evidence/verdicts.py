@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcdx.evidence.calibration import Calibration, LevelCalibration
+from bcdx.evidence.familiarity import judge_unit
 from bcdx.evidence.scores import aggregate
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
-UNFAMILIAR = "unlike what the model was trained on: its features lie further from the training images than the limit"
+UNFAMILIAR = "unlike what the model was trained on: a slice that decides lies further from training than the limit"
+MOSTLY_UNFAMILIAR = "unlike what the model was trained on: at least half of its slices lie further than the limit"
 NO_THRESHOLD = "validation gave no threshold at this level: it lacked units of a class"
 SEVERAL_CLASSES = "thresholds are chosen for two classes only"
 NOT_CALIBRATED = "nothing could be fitted at this level: validation had no such units"
@@ -75,7 +78,8 @@ class Verdict:
         probabilities: Of each class, for more than two classes; else empty.
         calibration_reason: Why the probability is the raw score; empty: it is calibrated.
         threshold: At or above which it is called above; None where validation gave none.
-        distance, limit: Of its features from training; None where the run cannot tell.
+        distance: The largest of its deciding slices from training; None where the run cannot tell.
+        unfamiliar: Why its images are unlike those that the model was trained on; empty where they are not.
     """
 
     level: str
@@ -87,12 +91,12 @@ class Verdict:
     calibration_reason: str
     threshold: float | None
     distance: float | None
-    limit: float | None
+    unfamiliar: str
 
     @property
     def abstained(self) -> bool:
         """Whether the model does not answer, for these images are unlike those it was trained on."""
-        return self.distance is not None and self.limit is not None and self.distance > self.limit
+        return bool(self.unfamiliar)
 
     @property
     def call(self) -> str | None:
@@ -105,7 +109,7 @@ class Verdict:
     def reason(self) -> str:
         """Why there is no call; empty where there is one."""
         if self.abstained:
-            return UNFAMILIAR
+            return self.unfamiliar
         if self.threshold is None:
             return SEVERAL_CLASSES if self.probabilities else NO_THRESHOLD
         return ""
@@ -144,8 +148,8 @@ def _judge_patient(members: list[int], images: Images, rules: Rules) -> PatientV
 def judge(members: Sequence[int], images: Images, rules: Rules, *, level: str) -> Verdict:
     """Return the verdict on one unit.
 
-    Its score is that of evaluation: per class the mean of the highest slices (`evidence.scores.aggregate`). It is as
-    unfamiliar as the slices that decide it: their mean distance counts.
+    Its score is that of evaluation: per class the mean of the highest slices (`evidence.scores.aggregate`). Whether it
+    is familiar `evidence.familiarity.judge_unit` decides.
 
     Args:
         members: Indices of its slices.
@@ -159,22 +163,31 @@ def judge(members: Sequence[int], images: Images, rules: Rules, *, level: str) -
     if level != "slice":
         unit = np.full(len(found), level)
         scores, _, _ = aggregate(scores, np.zeros(len(found), np.int64), unit, positive=rules.positive, top=top)
-    own = images.scores[found, rules.positive]
-    deciding = found[np.argsort(-own, kind="stable")[:top]]
+    order = np.argsort(-images.scores[found, rules.positive], kind="stable")[:top]
     decided = rules.calibration.at_level(level)
     probabilities = decided.calibrator.apply(scores, rules.positive)[0]
     return Verdict(
         level,
         tuple(int(one) for one in found),
-        tuple(int(one) for one in deciding),
+        tuple(int(one) for one in found[order]),
         float(scores[0, rules.positive]),
         float(probabilities[rules.positive]),
         tuple(float(one) for one in probabilities) if len(probabilities) > 2 else (),
         explain_calibration(decided),
         decided.operating_points.get(rules.operating_point),
-        None if images.distances is None else float(images.distances[deciding].mean()),
-        rules.limit,
+        None if images.distances is None else float(images.distances[found[order]].max()),
+        _explain_strangeness(images, rules, found, order),
     )
+
+
+def _explain_strangeness(images: Images, rules: Rules, found: Integers, order: Integers) -> str:
+    """Return why a unit is unfamiliar; empty where it is not, or where the run cannot tell."""
+    if images.distances is None or rules.limit is None:
+        return ""
+    distances = images.distances[found]
+    if not judge_unit(distances, rules.limit, deciding=order):
+        return ""
+    return UNFAMILIAR if (distances[order] > rules.limit).any() else MOSTLY_UNFAMILIAR
 
 
 def explain_calibration(decided: LevelCalibration) -> str:

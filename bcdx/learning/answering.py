@@ -19,6 +19,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bcdx.evidence.calibration import Calibration
+from bcdx.evidence.familiarity import measure_distances, read_reference
 from bcdx.evidence.verdicts import Images, PatientVerdict, Rules, judge_patients
 from bcdx.imaging.sample import Sample
 from bcdx.learning.augment import all_views
@@ -108,16 +109,18 @@ def ask(
 
 
 def measure_familiarity(folder: Path, features: NDArray[np.float32]) -> tuple[float, Floats] | None:
-    """Return the limit and each image's distance from training; None where the run has no `reference.npz`.
+    """Return the limit and each image's distance from training.
+
+    None where the run has no `reference.npz`, or one of too few patients for a limit.
 
     Raises:
         BcdxError: The file is damaged.
     """
     if not (folder / REFERENCE).exists():
         return None
-    from bcdx.evidence.familiarity import measure_distances, read_reference
-
     reference = read_reference(folder / REFERENCE)
+    if not np.isfinite(reference.limit):
+        return None
     return float(reference.limit), measure_distances(reference, features)
 
 

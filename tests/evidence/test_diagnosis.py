@@ -152,6 +152,15 @@ def test_slices_that_do_not_decide_do_not_make_a_patient_unfamiliar() -> None:
     assert [one.abstained for one in patient.slices] == [False, False, True]
 
 
+def test_patient_is_unfamiliar_where_half_of_the_slices_are() -> None:
+    """Though those that decide look usual: another kind of study."""
+    images = make_images([0.9, 0.8, 0.1, 0.2], distances=[1.0, 1.0, 9.0, np.inf])
+    entry = diagnosis.describe_patients(judge_patients(images, make_rules(limit=2.0)), images, CLASSES)[0]
+    assert entry["abstained"]
+    assert "half" in entry["reason"]
+    assert entry["distance"] == pytest.approx(1.0)
+
+
 def test_run_without_reference_never_abstains() -> None:
     """Where nothing is known of familiarity, nothing is claimed."""
     verdict = judge_one(make_images([0.9]), make_rules())
