@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcdx.evidence.intervals import bootstrap_interval, paired_difference, resample_patients
-from bcdx.evidence.metrics import roc_auc
+from bcdx.evidence import intervals
+from bcdx.evidence.intervals import (
+    bootstrap,
+    bootstrap_interval,
+    paired_difference,
+    percentile_interval,
+    resample_patients,
+)
+from bcdx.evidence.statistics import class_area, class_error, roc_auc
+from bcdx.evidence.statistics import mean_of as mean_statistic
 
 
 def mean_of(scores: Any, labels: Any) -> float:
@@ -82,7 +90,8 @@ def test_interval_covers_the_truth_where_images_taken_for_patients_would_not() -
     for study in range(studies):
         scores = np.repeat(generator.normal(size=40), 10) + 0.1 * generator.normal(size=400)
         for name, units in (("patients", patients), ("images", images)):
-            low, high, _ = bootstrap_interval(mean_of, scores, np.zeros(400, int), units, resamples=200, seed=study)
+            drawn = bootstrap({"mean": mean_statistic(scores)}, units, resamples=200, seed=study)
+            low, high, _ = percentile_interval(drawn["mean"])
             covered[name] += low is not None and high is not None and low <= 0.0 <= high
     # 200 resamples of 40 patients fall a little short of 95 %; three standard errors on either side of 93 %
     assert covered["patients"] / studies == pytest.approx(0.93, abs=3 * np.sqrt(0.93 * 0.07 / studies))
@@ -110,6 +119,29 @@ def test_interval_is_missing_where_most_resamples_are_undefined() -> None:
     )
     assert (low, high) == (None, None)
     assert 0 < used < 150
+
+
+def test_bootstrap_weighs_the_resamples_that_are_drawn() -> None:
+    """Weights give, resample by resample, what the drawn cases themselves give; of unequal patients too."""
+    generator = np.random.default_rng(0)
+    scores, labels = as_two_classes(generator.random(40)), generator.integers(0, 2, 40)
+    patients = np.array([f"p{index}" for index in generator.integers(0, 9, 40)])
+    drawn = bootstrap({"auc": class_area(scores, labels, 1)}, patients, resamples=50, seed=7)["auc"]
+    expected = [roc_auc(scores[one], labels[one], 1) for one in resample_patients(patients, resamples=50, seed=7)]
+    assert expected == pytest.approx(drawn.tolist(), nan_ok=True)
+
+
+def test_bootstrap_gives_all_statistics_the_same_resamples() -> None:
+    """A statistic's values do not depend on what else is asked, nor on how many are held at a time."""
+    generator = np.random.default_rng(0)
+    scores, labels, patients = as_two_classes(generator.random(30)), np.arange(30) % 2, np.arange(30).astype(str)
+    alone = bootstrap({"auc": class_area(scores, labels, 1)}, patients, resamples=40, seed=1)
+    both = {"brier": class_error(scores, labels, 1), "auc": class_area(scores, labels, 1)}
+    together = bootstrap(both, patients, resamples=40, seed=1)
+    assert alone["auc"].tolist() == together["auc"].tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "CHUNK", 70)
+        assert together["brier"].tolist() == pytest.approx(bootstrap(both, patients, resamples=40, seed=1)["brier"])
 
 
 def test_difference_of_a_model_from_itself_is_nothing() -> None:

@@ -60,7 +60,7 @@ def find_sensitivity(scores: Any, positives: Any, wanted: float) -> float:
     return evaluate_once(sensitivity_at_specificity(rank(scores, positives), wanted), len(scores))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TIED)
 def test_auc_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     """Ties count half, as in scikit-learn."""
@@ -69,7 +69,7 @@ def test_auc_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     assert expected == pytest.approx(measure(class_area, as_two_classes(scores), positives.astype(int), 1), abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TIED)
 def test_average_precision_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     """Average precision of two classes is that of the positive one."""
@@ -141,7 +141,7 @@ def test_calibration_error_of_three_classes_uses_the_top_class() -> None:
     assert measure(class_gap, scores, np.array([0, 1]), 2) == pytest.approx(abs(1 - 0.7 - 0.75) / 2)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TIED, st.sampled_from([0.5, 0.9, 0.98]))
 def test_sensitivity_at_specificity_is_the_best_point_of_the_roc(rows: list[tuple[int, bool]], wanted: float) -> None:
     """No point of scikit-learn's ROC curve with that specificity has a higher sensitivity."""
@@ -161,7 +161,7 @@ def test_sensitivity_at_specificity_spends_every_false_alarm_it_may(negatives: i
     assert find_sensitivity(scores, positives, wanted) == 0.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TIED, st.integers(0, 2**32 - 1))
 def test_weights_are_units_drawn_so_often(rows: list[tuple[int, bool]], seed: int) -> None:
     """Every statistic of weighted units is that of the units repeated; no weight takes a unit away."""
