@@ -140,8 +140,11 @@ def with_features(model: keras.Model) -> keras.Model:
 def in_float32(model: keras.Model) -> keras.Model:
     """Return the model with the same weights, all of it calculating in float32: other runtimes know little else."""
 
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+    def copy(layer: Any) -> Any:
+        settings = layer.get_config()
+        if isinstance(layer, keras.layers.Layer):  # and no bare operation, such as a slice
+            settings["dtype"] = "float32"
+        return layer.__class__.from_config(settings)
 
     found = keras.models.clone_model(model, clone_function=copy)
     found.set_weights(model.get_weights())
@@ -192,12 +195,27 @@ def fit_square(channels: tf.Tensor, size: int, fills: Sequence[float]) -> tf.Ten
     shape = tf.shape(channels)
     longest = tf.maximum(shape[2], shape[3])
     down, across = (weigh_pixels(shape[axis], longest, size) for axis in (2, 3))
-    square = tf.matmul(down, tf.matmul(channels, across, transpose_b=True))
+    square = _weigh_last(_turn(_weigh_last(_turn(channels), down)), across)
     if not any(fills):
         return square
     covered = tf.reduce_sum(down, axis=1)[:, tf.newaxis] * tf.reduce_sum(across, axis=1)[tf.newaxis]
     beside = tf.constant(fills, tf.float32)[:, tf.newaxis, tf.newaxis]
     return square + beside * (1.0 - covered)
+
+
+def _turn(images: tf.Tensor) -> tf.Tensor:
+    return tf.transpose(images, (0, 1, 3, 2))
+
+
+def _weigh_last(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Return sums along the last of four axes, each with a row of weights.
+
+    As a product of matrices: with oneDNN, one of stacks of them that broadcasts is wrong, or crashes, where the second
+    axis is 1 long and the first is not (TensorFlow 2.16 to 2.21).
+    """
+    shape = tf.shape(images)
+    found = tf.matmul(tf.reshape(images, (-1, shape[3])), weights, transpose_b=True)
+    return tf.reshape(found, tf.concat([shape[:3], tf.shape(weights)[:1]], axis=0))
 
 
 def weigh_pixels(length: tf.Tensor, longest: tf.Tensor, size: int) -> tf.Tensor:
