@@ -241,7 +241,8 @@ def _write_dicom(stage: Path, work: _Work, heats: Heats, content: dict[str, Any]
         files, reason = _write_study(stage / DICOM / study, work, (members, heats), (maker, content))
         entries.append({"study": study, "files": [f"{DICOM}/{study}/{name}" for name in files], "reason": reason})
     if any(one["files"] for one in entries):
-        logger.warning("the DICOM files in %s name the patients, as their studies do: mode 0600", DICOM)
+        place = Path(work.settings.out) / DICOM
+        logger.warning("the files in %s name the patients, as their studies do; only you may read them", place)
     return entries
 
 
