@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bcdx._files import claim_folder, staged_folder, write_json
 from bcdx._recipes import expand_path
@@ -17,11 +20,12 @@ if TYPE_CHECKING:
     from bcdx.learning.data import Data
     from bcdx.learning.job import Outcome
     from bcdx.learning.run import Run
+    from bcdx.learning.testing import Tested
     from bcdx.records.reader import Table
 
 logger = logging.getLogger(__name__)
 
-FILES = ("metrics.json", "predictions.csv")
+FILES = ("metrics.json", "predictions.csv", "report.html", "model_card.md")
 
 
 def evaluate_run(settings: Evaluate) -> Outcome:
@@ -32,11 +36,14 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     Raises:
         BcdxError: The run is unfinished, or the shards do not fit its model.
     """
-    from bcdx.learning import job
     from bcdx.learning import run as runs
     from bcdx.learning.data import Data
+    from bcdx.learning.job import Outcome
     from bcdx.learning.network import load_model
     from bcdx.learning.prediction import choose_views
+    from bcdx.learning.reporting import report_split
+    from bcdx.learning.scoring import PREDICTIONS, write_predictions
+    from bcdx.learning.testing import Subject, examine_split, measure
     from bcdx.records.manifest import read_manifest
 
     folder = expand_path(settings.run)
@@ -47,33 +54,60 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     _check_fit(run, data, settings.split)
     views = choose_views(run, calibration, settings.test_views)
     model = load_model(folder / runs.MODEL)
-    scores = job.score_split(model, data, settings.split, batch_size=settings.batch_size, views=views)
-    table = data.table((settings.split,))
-    cases = job.make_cases(scores, table, run, top_slices=calibration.top_slices)
-    metrics = job.measure(cases, run, calibration, split=settings.split)
+    subject = Subject(model, run, calibration, data, views, settings.batch_size)
+    tested = examine_split(subject, settings.split)
+    table = tested.sight.table
+    metrics = measure(subject, tested, prevalence=settings.prevalence)
     metrics = {**metrics, "data_hash": data.manifest.data_hash, "test_views": views, **_warn_of_overlap(run, table)}
-    metrics |= data.manifest.warnings()
+    metrics |= {**data.manifest.warnings(), **_compare_familiarity(folder, tested)}
     if settings.beside is not None:
-        metrics["beside"] = _read_beside(expand_path(settings.beside), run)
+        metrics |= _read_beside(expand_path(settings.beside), run, tested)
     with staged_folder(out) as stage:
-        job.write_predictions(stage / "predictions.csv", scores, table, run)
+        write_predictions(stage / PREDICTIONS, tested.cases, table, run, calibration)
+        report_split(subject, tested, metrics, stage, source=folder, examples=settings.examples)
         write_json(stage / runs.METRICS, metrics)
-    return job.Outcome(out, run, metrics)
+    return Outcome(out, run, metrics)
 
 
-def _read_beside(folder: Path, run: Run) -> dict[str, Any]:
-    """Return the metrics of another run's own test.
+def _compare_familiarity(folder: Path, tested: Tested) -> dict[str, Any]:
+    """Return how many samples are unlike training; nothing where the run cannot tell."""
+    from bcdx.evidence.familiarity import read_reference
+    from bcdx.learning.testing import REFERENCE, count_unfamiliar
+
+    path = folder / REFERENCE
+    return {"familiarity": count_unfamiliar(read_reference(path), tested)} if path.exists() else {}
+
+
+def _read_beside(folder: Path, run: Run, tested: Tested) -> dict[str, Any]:
+    """Return the metrics of another run's own test and, where it scored these very samples, how the two compare.
 
     Raises:
         BcdxError: It is unfinished or tells other classes apart.
     """
+    from bcdx.evidence.comparison import compare_runs
     from bcdx.learning import run as runs
+    from bcdx.learning.scoring import PREDICTIONS, read_predictions
 
-    other, _ = runs.read_finished(folder)
+    other, calibration = runs.read_finished(folder)
     if (other.classes, other.positive) != (run.classes, run.positive):
         raise RunError(f"{folder}: classes {list(other.classes)}, but the run knows {list(run.classes)}")
-    metrics: dict[str, Any] = json.loads((folder / runs.METRICS).read_text())
-    return metrics
+    found: dict[str, Any] = {"beside": json.loads((folder / runs.METRICS).read_text())}
+    if len(run.classes) > 2:
+        return found
+    samples, cases = read_predictions(folder / PREDICTIONS, other, top_slices=calibration.top_slices)
+    place = {sample: index for index, sample in enumerate(samples)}
+    mine = tested.sight.table.sample.tolist()
+    if set(mine) != set(place):
+        return found
+    order = np.array([place[sample] for sample in mine])
+    ordered = replace(
+        cases,
+        probabilities=cases.probabilities[order],
+        labels=cases.labels[order],
+        patients=cases.patients[order],
+        lateralities=cases.lateralities[order],
+    )
+    return {**found, "comparison": compare_runs(tested.cases, ordered)}
 
 
 def _output_folder(settings: Evaluate, run: Path, records: Path) -> Path:

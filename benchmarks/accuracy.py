@@ -47,10 +47,10 @@ from bcdx.config import Dataset, Network, Search, Tune
 from bcdx.evidence.intervals import resample_patients
 from bcdx.learning.augment import all_views
 from bcdx.learning.data import Data
-from bcdx.learning.job import score_split
 from bcdx.learning.network import build_model
 from bcdx.learning.precision import resolve_policy
 from bcdx.learning.reuse import open_learner
+from bcdx.learning.scoring import score_split
 from bcdx.learning.search import search_winner
 from bcdx.learning.training import Plan, train
 from bcdx.records.reader import Table

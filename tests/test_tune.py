@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -34,7 +35,7 @@ def test_run_folder_is_whole_and_holds_exactly_one_metrics_file(finished_run: Pa
     """What ARCHITECTURE.md lists is there, once."""
     expected = {
         "run.json", "trials", "logs", "best.toml", "model.keras", "calibration.json", "predictions.csv", "metrics.json",
-        "reuse.json",
+        "reuse.json", "validation.csv", "reference.npz", "report.html", "model_card.md",
     }  # fmt: skip
     assert expected == {path.name for path in finished_run.iterdir()}
     assert [finished_run / "metrics.json"] == list(finished_run.rglob("metrics.json"))
@@ -45,8 +46,8 @@ def test_metrics_have_value_interval_and_n_at_each_level(finished_run: Path) -> 
     metrics = json.loads((finished_run / "metrics.json").read_text())
     assert metrics["split"] == "test"
     for level in ("slice", "breast", "patient"):
-        for entry in metrics[level].values():
-            assert {"value", "low", "high", "n"} <= set(entry)
+        for entry in (one for one in metrics[level].values() if isinstance(one, dict) and "value" in one):
+            assert {"low", "high", "n"} <= set(entry)
             assert (entry["value"] is None) == ("reason" in entry)
     assert 0.0 <= metrics["patient"]["auc"]["low"] <= metrics["patient"]["auc"]["high"] <= 1.0
 
@@ -262,10 +263,28 @@ def test_tensorboard_lists_scalars_per_trial(board: str) -> None:
 
 
 def test_tensorboard_shows_samples_and_test_figures(board: str) -> None:
-    """Augmented samples at the start, precision-recall and confusion at the end."""
+    """Augmented samples at the start, what validation says while training, the test's figures at the end."""
     tags = _ask(f"{board}/plugin/images/tags")
     assert set(tags["logs/samples"]) == {"augmented_training_samples"}
-    assert set(tags["logs/test"]) == {"precision_recall", "confusion"}
+    figures = {"roc", "precision_recall", "reliability", "confusion"}
+    assert set(tags["logs/test"]) == figures
+    assert set(tags["logs/trial-0"]) == {f"validation/{name}" for name in (*figures, "grad_cam")}
+
+
+def test_report_tells_the_same_patient_auc_as_the_metrics(finished_run: Path) -> None:
+    """And needs nothing but itself: no picture and no style comes from elsewhere."""
+    page = (finished_run / "report.html").read_text()
+    auc = json.loads((finished_run / "metrics.json").read_text())["patient"]["auc"]
+    assert f"{auc['value']:.3f}" in page
+    assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
+    assert not [canary for canary in CANARIES if canary in page]
+
+
+def test_metrics_say_what_shortcuts_reach_and_what_is_unfamiliar(finished_run: Path) -> None:
+    """Beside the result, from the same test."""
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert {"slice_index", "mean_intensity", "shuffled_labels", "image_split"} <= set(metrics["probes"])
+    assert 0 <= metrics["familiarity"]["unfamiliar"] <= metrics["familiarity"]["n"] == metrics["slice"]["auc"]["n"]
 
 
 def test_tensorboard_has_a_session_group_per_trial(board: str) -> None:

@@ -183,10 +183,11 @@ class Fit(Settings):
     stream: Stream = Stream()
     augment: Augment = Augment()
     objective: Objective = Objective()
-    refit: Literal["train+validation", "train"] = Field(
-        "train+validation",
-        description="What the final model learns from: both splits for as many epochs as the selected fit kept, or "
-        "training alone (the selected fit's own weights).",
+    refit: Literal["train", "train+validation"] = Field(
+        "train",
+        description="What the final model learns from. train: the selected fit's own weights, to which calibration and "
+        "operating points then belong; train+validation: both splits, anew, for as many epochs as the selected fit "
+        "kept: more data, and calibration of a sister model.",
     )
     test_views: Literal[1, 8] = Field(
         1, description="Views averaged when scoring: the plain image, or its eight flips and quarter turns."

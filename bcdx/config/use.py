@@ -30,6 +30,7 @@ class Evaluate(Settings):
         lt=1.0,
         description="Share of patients with the positive class at which predictive values are stated.",
     )
+    examples: int = Field(6, ge=0, description="Best and worst cases that the report shows, each.")
     test_views: Literal[1, 8] | None = Field(None, description="Views averaged; unset: as the run was tested.")
     batch_size: int = Field(32, ge=1, description="Samples per step.")
     overwrite: bool = Field(False, description="Replace an earlier evaluation in the same folder.")
@@ -61,21 +62,6 @@ class Diagnose(Settings):
     )
     batch_size: int = Field(32, ge=1, description="Samples per step.")
     overwrite: bool = Field(False, description="Replace an earlier diagnosis in the same folder.")
-
-
-class Export(Settings):
-    """A trained run as SavedModel and ONNX, with the preparation of its images inside."""
-
-    run: str = Field(description="Run folder of `tune` or `fit`.")
-    out: str | None = Field(
-        None, description="Folder for the models and export.json; unset: RUN-export beside the run."
-    )
-    records: str | None = Field(
-        None, description="Shards with real slices to compare on; unset: those of the run. Their test split is read."
-    )
-    format: Literal["savedmodel", "onnx", "both"] = Field("both", description="What to write.")
-    samples: int = Field(32, ge=1, description="Slices on which each model must say what the run says.")
-    overwrite: bool = Field(False, description="Replace an earlier export in the same folder.")
 
 
 class Export(Settings):

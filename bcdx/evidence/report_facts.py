@@ -90,7 +90,7 @@ class ReportFacts:
         validation: Raw scores of validation before the refit, or None.
         card: Content of the shards' `card.json`, or None.
         trials: Of the search; empty where nothing was searched.
-        probes: Name -> {"auc" or "balanced_accuracy": {"value", "low", "high", "n"}, "reached", "note"}.
+        probes: What `evidence.probes.run_probes` gives.
         examples: Tested slices to show.
         saliency: Block, sanity check, pointing score with n and baselines: name -> value.
         thresholding: Thresholds side by side, or None.

@@ -21,6 +21,8 @@ NAMES = {
 }
 RAW = "_uncalibrated"
 COLUMNS = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
+PROBED = {"balanced_accuracy": "balanced accuracy", "auc": "ROC AUC", "difference": "by image - patient"}
+"""What a probe measures, first come first shown."""
 SPLIT_UNITS = {True: "split by image, LEAKING", False: "split by patient"}
 TITLES = {"patient": "per patient", "breast": "per breast", "slice": "per sample (images, not patients)"}
 SHOWN = 4
@@ -128,10 +130,10 @@ def _describe_comparison(levels: Mapping[str, Mapping[str, Any]]) -> Iterator[st
 def _describe_probes(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line per probe: its figure, whether it comes as far as the result, what it is where there is room."""
     for name, probe in probes.items():
-        measure = "balanced accuracy" if "balanced_accuracy" in probe else "ROC AUC"
-        entry = probe.get("balanced_accuracy") or probe.get("auc")
+        measure = next((words for key, words in PROBED.items() if key in probe), "ROC AUC")
+        entry = next((probe[key] for key in PROBED if key in probe), None)
         shown = _describe_short(entry) if entry else "undefined"
-        words = [f"  {name.replace('_', ' '):<22} {measure:<17} {shown:<19}"]
+        words = [f"  {name.replace('_', ' '):<22} {measure:<18} {shown:<19}"]
         if probe.get("reached"):
             words.append("REACHES THE RESULT")
         said = (entry or {}).get("reason") or (probe.get("note") or "").split(". ")[0].rstrip(".")

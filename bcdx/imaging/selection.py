@@ -17,6 +17,7 @@ from bcdx.imaging.reading import drop_copies, leave_out
 from bcdx.imaging.sample import Exclusion
 
 BURNED_IN = "BurnedInAnnotation is YES"
+CAPTURE = "a secondary capture: words may be burned in"
 EDGE = "edge of its stack"
 NO_PHASE = "dynamic phase unknown"
 OTHER_PHASE = "phase not selected"
@@ -126,7 +127,7 @@ def remark(frames: Iterable[Frame], stacks: Sequence[Frame]) -> list[Exclusion]:
     geometry = remark_geometry(stacks)
     notes = []
     for frame in frames:
-        remarks = [*frame.remarks, *([BURNED_IN] if frame.burned_in else [])]
+        remarks = [*frame.remarks, *([BURNED_IN] if frame.burned_in else []), *([CAPTURE] if frame.is_capture else [])]
         remarks += [geometry[frame.sample]] if frame.sample in geometry else []
         notes += [Exclusion(frame.sample, text, frame.path, flagged=True) for text in remarks]
     return notes

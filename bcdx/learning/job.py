@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import shutil
@@ -14,42 +12,43 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 
 from bcdx._files import removed_on_error, write_bytes, write_json
 from bcdx._recipes import expand_path, load_dataset, rebase_paths
 from bcdx.config import Fit, as_recipe
-from bcdx.errors import RecordsError, TrainingError
-from bcdx.evidence.calibration import Calibration
-from bcdx.evidence.cases import Cases
-from bcdx.evidence.figures import draw_confusion, draw_precision_recall
-from bcdx.evidence.metrics import evaluate
+from bcdx.errors import RecordsError
+from bcdx.evidence.familiarity import write_reference
 from bcdx.evidence.operating import calibrate
 from bcdx.evidence.scores import choose_level
 from bcdx.evidence.summary import summarise
 from bcdx.learning import run as runs
 from bcdx.learning.augment import check_flips
 from bcdx.learning.data import Data
-from bcdx.learning.monitoring import show_images
+from bcdx.learning.learner import Learner
 from bcdx.learning.network import freeze
-from bcdx.learning.prediction import predict
+from bcdx.learning.reporting import report_run
 from bcdx.learning.reuse import open_learner
+from bcdx.learning.scoring import PREDICTIONS, VALIDATION, check_scores, make_cases, write_predictions
+from bcdx.learning.testing import (
+    MOST_TRAINING,
+    REFERENCE,
+    Subject,
+    count_unfamiliar,
+    examine_split,
+    look_at,
+    measure,
+    probe_shortcuts,
+    refer_to,
+)
+from bcdx.learning.trainee import Trainee
 from bcdx.learning.training import Plan, score_best, train
 from bcdx.learning.trial import Selected, show_augmentation, varied
 from bcdx.learning.watched import Journal
 from bcdx.learning.workers import SearchLeftError, is_worker, wait_for_chief
 from bcdx.records.manifest import read_manifest
-from bcdx.records.reader import Table
 
 logger = logging.getLogger(__name__)
-
-Probabilities = NDArray[np.float64]
-
-LESION_MM2 = (1e-6, 100.0, 400.0)
-"""Bounds of small, middle and large lesions, by the area on a slice: diameters of some 11 and 23 mm."""
-LESION_NAMES = ("below 100 mm2", "100 to 400 mm2", "400 mm2 and more")
 
 Select = Callable[[Any, Data, str, Path], Selected]
 """(settings, data, level, run folder) -> the fit that goes on to be the run's model."""
@@ -124,8 +123,7 @@ def _record_selection(run: runs.Run, selected: Selected, folder: Path) -> runs.R
 def _finish(run: runs.Run, selected: Selected, data: Data, folder: Path) -> Outcome:
     fit, state = selected.fit, selected.state
     learner = selected.learner or open_learner(fit, data, ("train",), folder)
-    trainee, scores = score_best(fit, learner, selected.progress, "validation")
-    write_json(folder / runs.CALIBRATION, _calibrate(check_scores(scores, "validation"), run, fit, data).to_json())
+    trainee = _decide(run, selected, learner, data, folder)
     if fit.refit == "train+validation":
         logger.info("refitting on train + validation for %d epochs", state.best_epoch)
         if fit.network.weights == "random":
@@ -179,88 +177,28 @@ def save_model(model: keras.Model, path: Path) -> None:
     partial.replace(path)
 
 
-def score_split(model: keras.Model, data: Data, split: str, *, batch_size: int, views: int) -> Probabilities:
-    """Return class probabilities of a split's samples in stored order.
-
-    Raises:
-        TrainingError: Some are not numbers.
-    """
-    return check_scores(predict(model, data.plain_images((split,), batch_size), views=views), split)
-
-
-def check_scores(scores: Probabilities, split: str) -> Probabilities:
-    """Return a split's scores.
-
-    Raises:
-        TrainingError: Some are not numbers.
-    """
-    if not np.isfinite(scores).all():
-        raise TrainingError(f"the model's {split} scores are not numbers: it diverged; lower optimizer.learning_rate")
-    return scores
-
-
-def measure(cases: Cases, run: runs.Run, calibration: Calibration, *, split: str) -> dict[str, Any]:
-    """Return the content of `metrics.json` for one split."""
-    levels = evaluate(cases, calibration)
-    facts = {"split": split, "classes": list(run.classes), "positive": run.positive}
-    return {**facts, **run.warnings(), **levels}
-
-
-def make_cases(probabilities: Probabilities, table: Table, run: runs.Run, *, top_slices: int) -> Cases:
-    """Return scores with what is known of each sample, ready to be measured."""
-    positive = run.classes.index(run.positive)
-    groups = group_samples(table)
-    return Cases(probabilities, table.label, table.patient, table.laterality, positive, top_slices, groups)
-
-
-def group_samples(table: Table) -> dict[str, NDArray[np.str_]]:
-    """Return the groupings by which results are told apart: name -> value of each sample, "" where unknown."""
-    known = {name: getattr(table, name) for name in ("scanner", "site", "plane", "laterality")}
-    plain = {name: np.where(values == "unknown", "", values) for name, values in known.items()}
-    sizes = np.select([table.lesion_mm2 >= bound for bound in LESION_MM2[::-1]], LESION_NAMES[::-1], "")
-    return {**plain, "lesion size": sizes}
-
-
-def write_predictions(path: Path, probabilities: Probabilities, table: Table, run: runs.Run) -> None:
-    """Write `predictions.csv`: sample, patient, laterality, label and the probability of each class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    others = [f"probability_{name}" for name in run.classes] if len(run.classes) > 2 else []
-    writer.writerow(["sample", "patient", "laterality", "label", "probability", *others])
-    positive = run.classes.index(run.positive)
-    for index, row in enumerate(probabilities):
-        shown = [f"{value:.6f}" for value in (row[positive], *(row if others else ()))]
-        label = run.classes[table.label[index]]
-        writer.writerow([table.sample[index], table.patient[index], table.laterality[index], label, *shown])
-    write_bytes(path, text.getvalue().encode())
-
-
-def _calibrate(scores: Probabilities, run: runs.Run, fit: Fit, data: Data) -> Calibration:
-    cases = make_cases(scores, data.table(("validation",)), run, top_slices=fit.objective.top_slices)
-    return calibrate(cases, test_views=fit.test_views)
+def _decide(run: runs.Run, selected: Selected, learner: Learner, data: Data, folder: Path) -> Trainee:
+    """Let validation decide calibration and operating points, and keep what it was decided by."""
+    fit, table = selected.fit, data.table(("validation",))
+    trainee, scores = score_best(fit, learner, selected.progress, "validation")
+    cases = make_cases(check_scores(scores, "validation"), table, run, top_slices=fit.objective.top_slices)
+    calibration = calibrate(cases, test_views=fit.test_views)
+    write_json(folder / runs.CALIBRATION, calibration.to_json())
+    write_predictions(folder / VALIDATION, cases, table, run, calibration)
+    return trainee
 
 
 def _test_once(model: keras.Model, run: runs.Run, fit: Fit, data: Data, folder: Path) -> dict[str, Any]:
+    """Open the test split; write all evidence but `metrics.json`, whose content is returned."""
     calibration = runs.read_calibration_file(folder)
-    table = data.table(("test",))
-    scores = score_split(model, data, "test", batch_size=fit.stream.batch_size, views=fit.test_views)
-    write_predictions(folder / "predictions.csv", scores, table, run)
-    cases = make_cases(scores, table, run, top_slices=calibration.top_slices)
-    show_images(folder / "logs" / "test", draw_test(cases, run, calibration))
-    return measure(cases, run, calibration, split="test")
-
-
-def draw_test(cases: Cases, run: runs.Run, calibration: Calibration) -> dict[str, NDArray[np.uint8]]:
-    """Return the precision-recall curve and the confusion matrix of the test's samples."""
-    level = calibration.at_level("slice")
-    scores, threshold = level.calibrator.apply(cases.probabilities, cases.positive), level.operating_points["youden"]
-    predicted = scores.argmax(axis=1)
-    if threshold is not None:
-        predicted = np.where(scores[:, cases.positive] >= threshold, cases.positive, 1 - cases.positive)
-    positives = cases.labels == cases.positive
-    return {
-        "precision_recall": draw_precision_recall(
-            scores[:, cases.positive], positives, title=f"test, per sample: {run.positive}"
-        ),
-        "confusion": draw_confusion(predicted, cases.labels, run.classes, title="test, per sample"),
-    }
+    subject = Subject(model, run, calibration, data, fit.test_views, fit.stream.batch_size)
+    training = look_at(subject, ("train", "validation"), most=MOST_TRAINING)
+    reference = refer_to(training)
+    write_reference(folder / REFERENCE, reference)
+    tested = examine_split(subject, "test")
+    write_predictions(folder / PREDICTIONS, tested.cases, tested.sight.table, run, calibration)
+    metrics = measure(subject, tested, prevalence=fit.report.prevalence)
+    metrics["familiarity"] = count_unfamiliar(reference, tested)
+    metrics["probes"] = probe_shortcuts(training, tested, metrics)
+    report_run(subject, tested, metrics, folder, examples=fit.report.examples)
+    return metrics

@@ -11,17 +11,14 @@ from typing import Any
 from bcdx._files import write_bytes, write_json
 from bcdx.imaging.sample import Exclusion
 from bcdx.records.confounding import RULE, Cell, CountTable, Row, compare_classes, count_classes, name_sites
-from bcdx.records.ledger import EXCLUDED, Line, summarise
-from bcdx.records.manifest import Manifest
+from bcdx.records.ledger import BURNED_IN, EXCLUDED, Line, summarise
+from bcdx.records.manifest import CARD, Manifest
 from bcdx.records.pictures import Picture, encode_png
 from bcdx.records.sources import SourceFacts
 from bcdx.records.staging import Entry
 
-CARD = ("card.json", "card.html")
 DISCLAIMER = "Research use only. Not a medical device."
 MOST_EXCLUDED = 8
-BURNED_IN = re.compile("burned", re.IGNORECASE)
-"""Reasons that a picture must not be shown for: it may carry a name."""
 DOI = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:\s*)?\b(10\.\d{4,9}/[^\s\"<>]*[^\s\"<>.,;)\]])", re.IGNORECASE)
 CREATIVE_COMMONS = re.compile(r"CC (BY(?:-NC)?(?:-SA|-ND)?) (\d\.\d)")
 URL = re.compile(r"https://[^\s\"<>]*[^\s\"<>.,;)]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 EXCLUSIONS = "exclusions.csv"
 SHOWN_FILES = 5
 EXCLUDED, FLAGGED = "excluded", "flagged"
+BURNED_IN = re.compile("burned", re.IGNORECASE)
+"""Reasons that a picture must not be shown for: it may carry a name."""
 
 
 @dataclass(frozen=True)

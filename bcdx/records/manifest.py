@@ -14,6 +14,7 @@ from bcdx.errors import RecordsError
 from bcdx.records.ledger import EXCLUSIONS
 
 MANIFEST = "manifest.json"
+CARD = ("card.json", "card.html")
 PATIENT_IS_FILE = (
     "every file was taken for a patient of its own: images of one person may stand in several splits, and intervals "
     "are too narrow"

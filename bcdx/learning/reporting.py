@@ -1,0 +1,229 @@
+"""A tested model in; the cases and checks that its report shows, and the report itself, out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcdx.evidence.calibration import Calibration
+from bcdx.evidence.cases import Cases
+from bcdx.evidence.figures import draw_confusion, draw_precision_recall, draw_reliability, draw_roc
+from bcdx.evidence.gallery import draw_candidates
+from bcdx.evidence.overlays import draw_overlay
+from bcdx.evidence.pointing import PUBLISHED_TOLERANCE, find_known, score_pointing
+from bcdx.evidence.report import write_report
+from bcdx.evidence.report_facts import Example, Plate, ReportFacts, read_trials
+from bcdx.learning.monitoring import show_images
+from bcdx.learning.saliency import check_by_randomising, explain
+from bcdx.learning.scoring import VALIDATION, read_predictions
+from bcdx.learning.testing import Subject, Tested
+from bcdx.records.ledger import BURNED_IN, FLAGGED
+from bcdx.records.manifest import CARD, Manifest
+
+Floats = NDArray[np.float32]
+
+FULL_RANGE = 65535.0
+MOST_CHECKED = 32
+"""Samples on whose heat maps the randomisation check is made."""
+MOST_POINTED = 512
+"""Samples with a known lesion whose heat maps play the pointing game."""
+
+
+def report_run(subject: Subject, tested: Tested, metrics: Mapping[str, Any], folder: Path, *, examples: int) -> None:
+    """Write the report of a run's own test, and its figures to TensorBoard."""
+    show_images(folder / "logs" / "test", draw_test(tested.cases, subject))
+    facts = gather_facts(subject, tested, metrics, examples=examples)
+    validation = None
+    if tested.cases.classes == 2:
+        validation = read_predictions(folder / VALIDATION, subject.run, top_slices=subject.calibration.top_slices)[1]
+    verb = subject.run.verb
+    commands = (f"python -m bcdx.{verb} RECIPE.toml", f"python -m bcdx.evaluate {folder.name}")
+    facts = replace(
+        facts,
+        title=folder.name,
+        validation=validation,
+        trials=read_trials(folder),
+        probes=metrics.get("probes", {}),
+        commands=commands,
+    )
+    write_report(folder, facts)
+
+
+def report_split(
+    subject: Subject, tested: Tested, metrics: Mapping[str, Any], out: Path, *, source: Path, examples: int
+) -> None:
+    """Write the report of a finished run's word on a split of any shards.
+
+    Args:
+        subject: What was tested.
+        tested: The split.
+        metrics: Its figures.
+        out: Folder for the report.
+        source: The run's folder.
+        examples: Best and worst cases to show, each.
+    """
+    facts = gather_facts(subject, tested, metrics, examples=examples)
+    commands = (f"python -m bcdx.evaluate {source.name} --records RECORDS --split {tested.split}",)
+    title = f"{source.name} on {subject.data.folder.name}"
+    write_report(out, replace(facts, title=title, trials=read_trials(source), commands=commands))
+
+
+def gather_facts(subject: Subject, tested: Tested, metrics: Mapping[str, Any], *, examples: int) -> ReportFacts:
+    """Return what every report says: figures, cases with heat maps, and checks of these."""
+    card = subject.data.folder / CARD[0]
+    shown = examples if may_show(subject.data.manifest) else 0
+    chosen = choose_examples(tested.cases, subject.calibration, shown)
+    images = pick_images(subject, tested.split, [index for index, _ in chosen])
+    return ReportFacts(
+        title="",
+        run=subject.run.model_dump(mode="json"),
+        metrics=metrics,
+        calibration=subject.calibration,
+        cases=tested.cases,
+        card=json.loads(card.read_text()) if card.exists() else None,
+        examples=draw_examples(subject, tested, chosen, images),
+        saliency=check_saliency(subject, tested),
+        thresholding=_draw_thresholds(subject, tested, chosen, images),
+    )
+
+
+def may_show(manifest: Manifest) -> bool:
+    """Return whether images may be shown: none is where one that takes part may have a name burned in."""
+    return not any(left.action == FLAGGED and BURNED_IN.search(left.reason) for left in manifest.exclusions)
+
+
+def choose_examples(cases: Cases, calibration: Calibration, count: int) -> list[tuple[int, str]]:
+    """Return (index, kind) of the slices that are most surely right, then of those most surely wrong; one a patient.
+
+    A slice is right or wrong at the Youden threshold; without one, by its most probable class.
+    """
+    level = calibration.at_level("slice")
+    probabilities = level.calibrator.apply(cases.probabilities, cases.positive)
+    errors = 1.0 - probabilities[np.arange(len(cases.labels)), cases.labels]
+    right = call_classes(probabilities, level.operating_points.get("youden"), cases.positive) == cases.labels
+    order = np.argsort(errors, kind="stable")
+    best, worst = order[right[order]], order[::-1][~right[order][::-1]]
+    return [
+        (index, kind)
+        for kind, ordered in (("right", best), ("wrong", worst))
+        for index in _one_a_patient(ordered, cases, count)
+    ]
+
+
+def call_classes(probabilities: NDArray[np.float64], threshold: float | None, positive: int) -> NDArray[np.int64]:
+    """Return the class that each unit is called: by the threshold, or where there is none the most probable one."""
+    if threshold is None or probabilities.shape[1] > 2:
+        return np.asarray(probabilities.argmax(axis=1), np.int64)
+    return np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
+
+
+def _one_a_patient(order: NDArray[np.int64], cases: Cases, count: int) -> list[int]:
+    """Return the first `count` of an order, classes in turn, no patient twice as long as others remain."""
+    queues = [[int(one) for one in order if cases.labels[one] == label] for label in range(cases.classes)]
+    chosen: list[int] = []
+    seen: set[str] = set()
+    while len(chosen) < count and any(queues):
+        for queue in queues:
+            fresh = next((one for one in queue if cases.patients[one] not in seen), None)
+            if fresh is None and queue and not any(cases.patients[one] not in seen for q in queues for one in q):
+                fresh = queue[0]
+            if fresh is not None and len(chosen) < count:
+                queue.remove(fresh)
+                seen.add(str(cases.patients[fresh]))
+                chosen.append(fresh)
+    return chosen
+
+
+def pick_images(subject: Subject, split: str, indices: Sequence[int]) -> Floats:
+    """Return images in [0, 1] of a split's samples by their place in stored order, shape (indices, h, w, channels)."""
+    wanted, found, start = set(indices), {}, 0
+    if wanted:
+        for batch in subject.data.plain_images((split,), subject.batch_size):
+            here = [index for index in wanted if start <= index < start + len(batch)]
+            found.update({index: batch[index - start].numpy() for index in here})
+            start += len(batch)
+    images = [found[index] for index in indices]
+    return np.stack(images) if images else np.empty((0, *subject.run.image_shape), np.float32)
+
+
+def draw_examples(
+    subject: Subject, tested: Tested, chosen: Sequence[tuple[int, str]], images: Floats
+) -> tuple[Example, ...]:
+    """Return chosen slices with their heat maps."""
+    if not chosen:
+        return ()
+    cases, run = tested.cases, subject.run
+    heat = explain(subject.model, images, positive=cases.positive)
+    calibrator = subject.calibration.at_level("slice").calibrator
+    probabilities = calibrator.apply(cases.probabilities, cases.positive)[:, cases.positive]
+    return tuple(
+        Example(
+            picture=draw_overlay(image, np.zeros_like(warmth)),
+            overlay=draw_overlay(image, warmth) if warmth.any() else None,
+            label=run.classes[cases.labels[index]],
+            probability=float(probabilities[index]),
+            kind=kind,
+            code=str(tested.sight.table.sample[index])[:12],
+            note="" if warmth.any() else f"nothing in the map speaks for {run.positive}",
+        )
+        for (index, kind), image, warmth in zip(chosen, images, heat, strict=True)
+    )
+
+
+def check_saliency(subject: Subject, tested: Tested) -> dict[str, Any]:
+    """Return what is known of how far heat maps can be trusted: a check by random weights, and the pointing game."""
+    cases, boxes = tested.cases, tested.sight.table.lesion_box
+    positives = np.flatnonzero(cases.labels == cases.positive)
+    if not positives.size:
+        return {}
+    step = max(1, len(positives) // MOST_CHECKED)
+    images = pick_images(subject, tested.split, [int(one) for one in positives[::step][:MOST_CHECKED]])
+    found: dict[str, Any] = {
+        "check by random weights": check_by_randomising(subject.model, images, positive=cases.positive)
+    }
+    known = np.flatnonzero(find_known(boxes))[:MOST_POINTED]
+    if known.size:
+        images = pick_images(subject, tested.split, [int(one) for one in known])
+        maps = explain(subject.model, images, positive=cases.positive)
+        for name, tolerance in (("in the lesion's box", 0.0), ("within 15 px of it", PUBLISHED_TOLERANCE)):
+            found[f"pointing game, {name}"] = score_pointing(
+                maps, images, boxes[known], patients=cases.patients[known], tolerance=tolerance
+            )
+    return found
+
+
+def draw_test(cases: Cases, subject: Subject) -> dict[str, NDArray[np.uint8]]:
+    """Return the figures of the test's samples, calibrated, for TensorBoard."""
+    level = subject.calibration.at_level("slice")
+    probabilities = level.calibrator.apply(cases.probabilities, cases.positive)
+    predicted = call_classes(probabilities, level.operating_points.get("youden"), cases.positive)
+    scores, positives = probabilities[:, cases.positive], cases.labels == cases.positive
+    title = f"test, per sample: {subject.run.positive}"
+    return {
+        "roc": draw_roc(scores, positives, title=title),
+        "precision_recall": draw_precision_recall(scores, positives, title=title),
+        "reliability": draw_reliability(scores, positives, title=title),
+        "confusion": draw_confusion(predicted, cases.labels, subject.run.classes, title="test, per sample"),
+    }
+
+
+def _draw_thresholds(
+    subject: Subject, tested: Tested, chosen: Sequence[tuple[int, str]], images: Floats
+) -> Plate | None:
+    """Return classical thresholds of the most surely right positive slice."""
+    cases = tested.cases
+    for (index, kind), image in zip(chosen, images, strict=True):
+        if kind == "right" and cases.labels[index] == cases.positive:
+            stored = np.rint(image * FULL_RANGE).astype(np.uint16)
+            channels = subject.run.dataset["channels"]
+            picture = draw_candidates(stored, channels if isinstance(channels, str) else tuple(channels))
+            return Plate(
+                picture, f"Classical thresholds on the {subject.run.positive} slice that is most surely right."
+            )
+    return None
