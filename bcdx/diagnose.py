@@ -134,31 +134,30 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
     ours = (diagnosis.CONTENT, diagnosis.TABLE, diagnosis.SCHEMA, OVERLAYS, THRESHOLDS, DICOM)
     claim_folder(out, ours, overwrite=settings.overwrite)
     with stages.measure("read images"):
-        modalities = answering.find_modalities(run, folder)
-        intake = _take_in(settings, run, modalities)
+        intake = _take_in(settings, run)
     how = settings.operating_point, settings.batch_size
     answer = answering.answer(run, calibration, intake.samples, folder=folder, how=how, measure=stages.measure)
     work = _Work(settings, run, intake, answer)
-    content = _describe(work, folder / runs.MODEL, warn(run, intake, answer.rules, modalities))
+    content = _describe(work, folder / runs.MODEL, warn(run, intake, answer.rules))
     with staged_folder(out) as stage:
         _fill(stage, work, content, stages)
     stages.report(len(intake.samples))
     return Diagnosis(out, content, {key: frames[0].path for key, frames in intake.sources.items()})
 
 
-def warn(run: Run, intake: Intake, rules: Rules, modalities: Sequence[str]) -> dict[str, str]:
+def warn(run: Run, intake: Intake, rules: Rules) -> dict[str, str]:
     """Return what must be read beside every number, by name."""
     found = {f"model_{name}": f"of the model's test: {text}" for name, text in run.warnings().items()}
-    found |= {} if modalities else {"modality_warning": NO_MODALITY}
+    found |= {} if run.modalities else {"modality_warning": NO_MODALITY}
     found |= {} if rules.limit is not None else {"familiarity_warning": NO_REFERENCE}
     return found | ({"patient_warning": NOBODY} if intake.patient_is_file else {})
 
 
-def _take_in(settings: Diagnose, run: Run, modalities: Sequence[str]) -> Intake:
+def _take_in(settings: Diagnose, run: Run) -> Intake:
     from bcdx.imaging.identity import Pseudonyms, load_key
     from bcdx.imaging.intake import narrow_recipe, take_in
 
-    recipe = narrow_recipe(Dataset.model_validate(run.dataset), channels=run.image_shape[2], modalities=modalities)
+    recipe = narrow_recipe(Dataset.model_validate(run.dataset), channels=run.image_shape[2], modalities=run.modalities)
     paths = [expand_path(text) for text in settings.paths]
     intake = take_in(recipe, paths, Pseudonyms(load_key()), image_shape=run.image_shape)
     report_exclusions(intake.exclusions)
@@ -290,7 +289,7 @@ def _find(
 
     def find(verdict: Verdict, side: str = "") -> Finding:
         shown = [ref for one in verdict.deciding if one in members for ref in references[images.sample[one]]]
-        value = verdict.score if verdict.abstained else verdict.probability
+        value = None if verdict.abstained else verdict.probability
         return Finding(value, verdict.threshold, tuple(shown), side, verdict.reason if verdict.abstained else "")
 
     patient = work.answer.verdicts[images.patient[members[0]]]

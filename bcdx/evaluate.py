@@ -72,7 +72,8 @@ def evaluate_run(settings: Evaluate) -> Outcome:
 def _compare_familiarity(folder: Path, tested: Tested) -> dict[str, Any]:
     """Return how many samples are unlike training; nothing where the run cannot tell."""
     from bcdx.evidence.familiarity import read_reference
-    from bcdx.learning.testing import REFERENCE, count_unfamiliar
+    from bcdx.learning.run import REFERENCE
+    from bcdx.learning.testing import count_unfamiliar
 
     path = folder / REFERENCE
     return {"familiarity": count_unfamiliar(read_reference(path), tested)} if path.exists() else {}

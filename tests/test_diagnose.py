@@ -191,6 +191,8 @@ def test_diagnose_of_wrong_images_alone_says_what_the_model_takes(finished_run: 
 def test_diagnose_takes_a_plain_image_as_a_patient_of_its_own(finished_run: Path, tmp_path: Path) -> None:
     """Where nothing says what the run was trained on: with a warning, and without DICOM, for it is of no study."""
     shutil.copytree(finished_run, tmp_path / "moved" / "run")
+    facts = json.loads((tmp_path / "moved" / "run" / "run.json").read_text())
+    (tmp_path / "moved" / "run" / "run.json").write_text(json.dumps({**facts, "modalities": []}))
     settings = config.Diagnose(
         run=str(tmp_path / "moved" / "run"),
         paths=(write_plain(tmp_path / "one.png"),),

@@ -62,14 +62,14 @@ class Finding:
     """What the model says of a patient, a breast or a slice.
 
     Attributes:
-        probability: Of the positive class, calibrated, in [0, 1].
+        probability: Of the positive class, calibrated, in [0, 1]; None where the model abstains.
         threshold: On it, at the operating point; None where none could be chosen.
         images: Of a slice, its source images; of a breast or patient, those that decided: its highest slices.
         laterality: "L" or "R"; anything else: not known, or both.
         abstained: Why the model abstains, a fixed phrase; "" where it does not.
     """
 
-    probability: float
+    probability: float | None
     threshold: float | None
     images: tuple[ImageReference, ...]
     laterality: str = ""
@@ -78,7 +78,7 @@ class Finding:
     @property
     def assessment(self) -> str:
         """A key of `ASSESSMENTS`."""
-        if self.abstained:
+        if self.probability is None:
             return "ABSTAINED"
         if self.threshold is None:
             return "UNDECIDED"
@@ -157,8 +157,10 @@ def write_structured_report(
 def _check_finding(finding: Finding, headers: Mapping[str, Dataset]) -> None:
     for image in finding.images:
         find_original(headers, image)
-    if not 0.0 <= finding.probability <= 1.0:
+    if finding.probability is not None and not 0.0 <= finding.probability <= 1.0:
         raise DicomError(f"a probability of {finding.probability}")
+    if (finding.probability is None) != bool(finding.abstained):
+        raise DicomError("either a probability or the reason why there is none")
     if finding.threshold is not None and not math.isfinite(finding.threshold):
         raise DicomError(f"a threshold of {finding.threshold}")
 
@@ -207,11 +209,15 @@ def _make_group(
     tracking: sr.TrackingIdentifier,
     algorithm: sr.AlgorithmIdentification | None,
 ) -> sr.MeasurementsAndQualitativeEvaluations:
-    measurements = [sr.Measurement(codes.DCM.Probability, float(finding.probability), codes.UCUM.NoUnits)]
+    measurements = []  # of what the model abstains from no number is handed on
+    if finding.assessment != "ABSTAINED":
+        measurements.append(
+            sr.Measurement(codes.DCM.Probability, float(finding.probability or 0.0), codes.UCUM.NoUnits)
+        )
     evaluations = [
         _evaluate("ASSESSMENT", "Assessment by the model", finding.assessment, ASSESSMENTS[finding.assessment])
     ]
-    if finding.threshold is not None:
+    if measurements and finding.threshold is not None:
         measurements.append(sr.Measurement(codes.DCM.ThresholdValue, float(finding.threshold), codes.UCUM.NoUnits))
         point = findings.operating_point, findings.operating_point_meaning
         evaluations.append(_evaluate("OPERATING_POINT", "Operating point", *point))
@@ -220,7 +226,7 @@ def _make_group(
         finding_type=_code_class(findings.positive),
         algorithm_id=algorithm,
         finding_sites=[sr.FindingSite(codes.SCT.Breast, SIDES.get(finding.laterality))],
-        measurements=measurements,
+        measurements=measurements or None,
         qualitative_evaluations=evaluations,
         source_images=[_refer(headers, image) for image in finding.images],
     )

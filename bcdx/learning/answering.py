@@ -5,7 +5,6 @@ One forward pass gives probabilities and features together.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,13 +25,12 @@ from bcdx.learning.augment import all_views
 from bcdx.learning.features import read_features
 from bcdx.learning.network import load_model
 from bcdx.learning.prediction import average_views
-from bcdx.learning.run import MODEL, Run
+from bcdx.learning.run import MODEL, REFERENCE, Run
 from bcdx.learning.saliency import explain
 
 Stored = NDArray[np.uint16]
 Floats = NDArray[np.float64]
 
-REFERENCE = "reference.npz"
 FULL_RANGE = 65535.0
 COLUMNS = ("sample", "patient", "study", "laterality", "plane", "slice_index")
 
@@ -132,23 +130,3 @@ def explain_images(
     while batch := list(islice(rest, batch_size)):
         shown = np.stack([images[index] for index in batch]).astype(np.float32) / np.float32(FULL_RANGE)
         yield from zip(batch, explain(model, shown, positive=positive), strict=True)
-
-
-def find_modalities(run: Run, folder: Path) -> tuple[str, ...]:
-    """Return the Modality values that a run has learned from, "" for plain images; empty where nothing tells.
-
-    They are those of the recipe, else those of the files that the card of its shards lists.
-    """
-    named: Sequence[str] = run.dataset.get("select", {}).get("modality", ())
-    return tuple(named) or _read_card(folder / run.records / "card.json")
-
-
-def _read_card(path: Path) -> tuple[str, ...]:
-    try:
-        card: dict[str, Any] = json.loads(path.read_text())
-        formats = {name for one in card["source"]["classes"] for name in one["formats"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
-    # such as "DICOM, MR, Explicit VR Little Endian"; a plain image's is its kind alone
-    parts = [name.split(", ") for name in sorted(formats)]
-    return tuple(sorted({part[1] if part[0] == "DICOM" and len(part) > 2 else "" for part in parts}))

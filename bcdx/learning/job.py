@@ -32,7 +32,6 @@ from bcdx.learning.reuse import open_learner
 from bcdx.learning.scoring import PREDICTIONS, VALIDATION, check_scores, make_cases, write_predictions
 from bcdx.learning.testing import (
     MOST_TRAINING,
-    REFERENCE,
     Subject,
     count_unfamiliar,
     examine_split,
@@ -194,7 +193,7 @@ def _test_once(model: keras.Model, run: runs.Run, fit: Fit, data: Data, folder: 
     subject = Subject(model, run, calibration, data, fit.test_views, fit.stream.batch_size)
     training = look_at(subject, ("train", "validation"), most=MOST_TRAINING)
     reference = refer_to(training)
-    write_reference(folder / REFERENCE, reference)
+    write_reference(folder / runs.REFERENCE, reference)
     tested = examine_split(subject, "test")
     write_predictions(folder / PREDICTIONS, tested.cases, tested.sight.table, run, calibration)
     metrics = measure(subject, tested, prevalence=fit.report.prevalence)

@@ -22,11 +22,12 @@ from bcdx.evidence.calibration import Calibration, read_calibration
 from bcdx.learning.data import Data
 from bcdx.learning.network import find_weights
 from bcdx.learning.precision import resolve_policy
-from bcdx.records.manifest import warn_of_split
+from bcdx.records.manifest import CARD, warn_of_split
 
 logger = logging.getLogger(__name__)
 
 RUN, METRICS, MODEL, CALIBRATION = "run.json", "metrics.json", "model.keras", "calibration.json"
+REFERENCE = "reference.npz"
 TRACKED = ("tensorflow", "keras", "keras-tuner", "numpy", "pydicom", "scikit-learn")
 NOT_IDENTITY = {"out", "overwrite", "dataset", "records", "reuse", "report"}
 """Settings that change where a run lies, not what it is; the data are told apart by their hash."""
@@ -42,6 +43,7 @@ class Run(BaseModel):
         data_hash: Hash over the shards.
         records: Folder of the shards, relative to the run folder.
         dataset: The dataset recipe without its paths: how new images must be prepared.
+        modalities: DICOM Modality of the images, "" for plain ones; empty where nothing tells.
         learned_patients: Keyed hashes of the patients of training and validation.
         patient_is_file: Every file was taken for a patient; intervals are then too narrow.
         level: Level of the objective: patient, breast or slice.
@@ -61,6 +63,7 @@ class Run(BaseModel):
     classes: tuple[str, ...]
     positive: str
     image_shape: tuple[int, int, int]
+    modalities: tuple[str, ...] = ()
     learned_patients: tuple[str, ...]
     patient_is_file: bool
     level: str
@@ -78,6 +81,23 @@ class Run(BaseModel):
     def warnings(self) -> dict[str, str]:
         """Return what must stand beside every figure of this run, by name."""
         return warn_of_split(patient_is_file=self.patient_is_file, leaking=self.leaking)
+
+
+def find_modalities(data: Data) -> tuple[str, ...]:
+    """Return the Modality values of the shards' images, "" for plain ones: the recipe's, else those of their card."""
+    named = data.manifest.recipe.get("select", {}).get("modality", ())
+    return tuple(named) or _read_card(data.folder / CARD[0])
+
+
+def _read_card(path: Path) -> tuple[str, ...]:
+    try:
+        card: dict[str, Any] = json.loads(path.read_text())
+        formats = {name for one in card["source"]["classes"] for name in one["formats"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    # such as "DICOM, MR, Explicit VR Little Endian"; a plain image's is its kind alone
+    parts = [name.split(", ") for name in sorted(formats)]
+    return tuple(sorted({part[1] if part[0] == "DICOM" and len(part) > 2 else "" for part in parts}))
 
 
 def run_folder(settings: Fit) -> Path:
@@ -109,6 +129,7 @@ def describe_run(verb: str, fit: Fit, data: Data, *, level: str) -> Run:
         classes=manifest.classes,
         positive=manifest.positive,
         image_shape=manifest.image_shape,
+        modalities=find_modalities(data),
         learned_patients=tuple(sorted(set(data.table(("train", "validation")).patient.tolist()))),
         patient_is_file=manifest.patient_is_file,
         level=level,

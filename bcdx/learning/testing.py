@@ -26,7 +26,6 @@ from bcdx.learning.run import Run
 from bcdx.learning.scoring import check_scores, make_cases, score_split
 from bcdx.records.reader import Table
 
-REFERENCE = "reference.npz"
 MOST_TRAINING = 5000
 """Training samples whose features are read: enough for a covariance and a probe."""
 

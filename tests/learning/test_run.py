@@ -32,7 +32,7 @@ def test_fingerprint_leaves_out_where_a_run_lies(describe: Callable[..., Run]) -
 
 
 @pytest.mark.parametrize(
-    "other", [Fit(out="x", seed=1), Fit(out="x", refit="train"), Fit(out="x", network=Network(dropout=0))]
+    "other", [Fit(out="x", seed=1), Fit(out="x", refit="train+validation"), Fit(out="x", network=Network(dropout=0))]
 )
 def test_fingerprint_tells_settings_apart(describe: Callable[..., Run], other: Fit) -> None:
     """Anything that changes the model makes another run; so does the verb."""
