@@ -24,7 +24,7 @@ from bcdx.errors import DicomError
 from bcdx.records.ledger import report_exclusions
 
 if TYPE_CHECKING:
-    from bcdx.evidence.verdicts import Rules, Verdict
+    from bcdx.evidence.diagnosis.verdicts import Rules, Verdict
     from bcdx.imaging.intake import Intake
     from bcdx.imaging.originals import ImageReference, Maker
     from bcdx.imaging.structured_report import Finding, Findings
@@ -62,7 +62,7 @@ class Diagnosis:
 
     def summary(self) -> str:
         """Return a table for the terminal: patients, their breasts, their slices."""
-        from bcdx.evidence.diagnosis import draw_table
+        from bcdx.evidence.diagnosis.content import draw_table
 
         return draw_table(self.content, self.files)
 
@@ -123,7 +123,7 @@ def diagnose_studies(settings: Diagnose) -> Diagnosis:
     """
     stages = Stages()
     with stages.measure("import"):
-        from bcdx.evidence import diagnosis
+        from bcdx.evidence.diagnosis import content as diagnosis
         from bcdx.learning import answering, prediction
         from bcdx.learning import run as runs
 
@@ -166,7 +166,7 @@ def _take_in(settings: Diagnose, run: Run) -> Intake:
 
 def _describe(work: _Work, model: Path, warnings: dict[str, str]) -> dict[str, Any]:
     """Return the content of `diagnosis.json`, pictures and DICOM not yet named."""
-    from bcdx.evidence import diagnosis
+    from bcdx.evidence.diagnosis import content as diagnosis
 
     left, answer = work.intake.exclusions, work.answer
     facts = {"fingerprint", "data_hash", "classes", "positive", "versions"}
@@ -188,7 +188,7 @@ def _describe(work: _Work, model: Path, warnings: dict[str, str]) -> dict[str, A
 
 def _fill(stage: Path, work: _Work, content: dict[str, Any], stages: Stages) -> None:
     """Write pictures and DICOM, name them in the content, and write that."""
-    from bcdx.evidence import diagnosis
+    from bcdx.evidence.diagnosis import content as diagnosis
 
     with stages.measure("heat maps"):
         heats = _explain(work)
@@ -203,7 +203,7 @@ def _fill(stage: Path, work: _Work, content: dict[str, Any], stages: Stages) -> 
 
 
 def _explain(work: _Work) -> Heats:
-    from bcdx.evidence.verdicts import list_deciding
+    from bcdx.evidence.diagnosis.verdicts import list_deciding
     from bcdx.learning.answering import explain_images
 
     which, answer = work.settings.overlays, work.answer
@@ -215,7 +215,7 @@ def _explain(work: _Work) -> Heats:
 
 def _draw(stage: Path, work: _Work, heats: Heats, content: dict[str, Any]) -> None:
     """Draw heat maps, and each patient's highest slice under thresholds; name the files in the content."""
-    from bcdx.evidence.gallery import draw_candidates, draw_heat, write_png
+    from bcdx.evidence.diagnosis.pictures import draw_candidates, draw_heat, write_png
 
     pixels, answer = work.pixels, work.answer
     slices = {one["sample"]: one for patient in content["patients"] for one in patient["slices"]}
@@ -254,7 +254,7 @@ def _make_maker(run: Run) -> Maker:
 def _write_study(
     folder: Path, work: _Work, drawn: tuple[list[int], Heats], made: tuple[Maker, dict[str, Any]]
 ) -> tuple[list[str], str]:
-    from bcdx.evidence.overlays import draw_overlay
+    from bcdx.evidence.pictures.overlays import draw_overlay
     from bcdx.imaging import study_out
     from bcdx.imaging.heat_series import HeatMap, write_heat_series
     from bcdx.imaging.structured_report import write_structured_report
@@ -281,7 +281,7 @@ def _find(
     work: _Work, members: list[int], references: Mapping[str, tuple[ImageReference, ...]], content: dict[str, Any]
 ) -> Findings:
     """Return what one study's report says: of its slices, and of its patient, whose verdict may rest on others too."""
-    from bcdx.evidence.diagnosis import describe_calibration
+    from bcdx.evidence.diagnosis.content import describe_calibration
     from bcdx.evidence.operating import NAMES
     from bcdx.imaging.structured_report import Finding, Findings
 

@@ -330,7 +330,7 @@ def draw_maps(cases: Cases, maps: dict[str, Floats], folder: Path) -> None:
     """Write image, maps and lesion of some slices, side by side."""
     from matplotlib.image import imsave
 
-    from bcdx.evidence.canvas import render
+    from bcdx.evidence.pictures.canvas import render
     from bcdx.evidence.pointing import point
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bcdx._files import written_whole
 from bcdx.errors import RunError
-from bcdx.evidence.crossfit import measure_scale, number_patients
+from bcdx.evidence.probes.linear import measure_scale, number_patients
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -12,7 +12,9 @@ from bcdx.evidence.calibration import Calibration, LevelCalibration
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.entries import EXACT_SHARE, Entry, Figure, make_auc_entry, make_entry, undefined, widen_predictive
 from bcdx.evidence.intervals import bootstrap
-from bcdx.evidence.measured import (
+from bcdx.evidence.operating import OPERATING_POINTS
+from bcdx.evidence.scores import ENOUGH_UNITS, LEVELS
+from bcdx.evidence.shares import (
     MAIN_POINT,
     TWO_CLASSES,
     Measured,
@@ -20,8 +22,6 @@ from bcdx.evidence.measured import (
     describe_share,
     measure_units,
 )
-from bcdx.evidence.operating import OPERATING_POINTS
-from bcdx.evidence.scores import ENOUGH_UNITS, LEVELS
 from bcdx.evidence.statistics import (
     class_area,
     class_error,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bcdx.evidence.canvas import GREEN, ORANGE, SKY, Picture, render
+from bcdx.evidence.pictures.canvas import GREEN, ORANGE, SKY, Picture, render
 
 Image = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]

@@ -18,8 +18,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bcdx.evidence.calibration import Calibration
+from bcdx.evidence.diagnosis.verdicts import Images, PatientVerdict, Rules, judge_patients
 from bcdx.evidence.familiarity import measure_distances, read_reference
-from bcdx.evidence.verdicts import Images, PatientVerdict, Rules, judge_patients
 from bcdx.imaging.sample import Sample
 from bcdx.learning.augment import all_views
 from bcdx.learning.features import read_features

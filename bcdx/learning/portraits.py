@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bcdx.evidence.figures import draw_confusion, draw_precision_recall, draw_reliability, draw_roc
-from bcdx.evidence.overlays import draw_overlay
+from bcdx.evidence.pictures.curves import draw_confusion, draw_precision_recall, draw_reliability, draw_roc
+from bcdx.evidence.pictures.overlays import draw_overlay
 from bcdx.learning.data import Data
 from bcdx.learning.monitoring import show_images, tile_images
 from bcdx.learning.saliency import find_explainer

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from bcdx.evidence.calibration import Calibration
 from bcdx.evidence.cases import Cases
-from bcdx.evidence.figures import draw_confusion, draw_precision_recall, draw_reliability, draw_roc
-from bcdx.evidence.gallery import draw_candidates
-from bcdx.evidence.overlays import draw_overlay
+from bcdx.evidence.diagnosis.pictures import draw_candidates
+from bcdx.evidence.pictures.curves import draw_confusion, draw_precision_recall, draw_reliability, draw_roc
+from bcdx.evidence.pictures.overlays import draw_overlay
 from bcdx.evidence.pointing import PUBLISHED_TOLERANCE, find_known, score_pointing
-from bcdx.evidence.report import write_report
-from bcdx.evidence.report_facts import Example, Plate, ReportFacts, read_trials
+from bcdx.evidence.report.facts import Example, Plate, ReportFacts, read_trials
+from bcdx.evidence.report.pages import write_report
 from bcdx.learning.monitoring import show_images
 from bcdx.learning.saliency import check_by_randomising, explain
 from bcdx.learning.scoring import VALIDATION, read_predictions

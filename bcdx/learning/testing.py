@@ -18,7 +18,7 @@ from bcdx.evidence.calibration import Calibration
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.familiarity import Reference, fit_reference, measure_distances
 from bcdx.evidence.metrics import evaluate
-from bcdx.evidence.probes import ProbeData, run_probes
+from bcdx.evidence.probes.run import ProbeData, run_probes
 from bcdx.evidence.scores import LEVELS
 from bcdx.learning.data import Data
 from bcdx.learning.features import read_features

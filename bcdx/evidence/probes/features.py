@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence.crossfit import (
+from bcdx.evidence.entries import undefined
+from bcdx.evidence.intervals import bootstrap, percentile_interval
+from bcdx.evidence.probes.linear import (
     FEWEST_FOLDS,
     area_over_folds,
     count_folds,
@@ -16,8 +18,6 @@ from bcdx.evidence.crossfit import (
     fold_by_image,
     fold_by_patient,
 )
-from bcdx.evidence.entries import undefined
-from bcdx.evidence.intervals import bootstrap, percentile_interval
 from bcdx.evidence.statistics import Statistic, evaluate_once, macro, share
 
 Integers = NDArray[np.int64]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bcdx.evidence.calibration import Calibration
+from bcdx.evidence.diagnosis.verdicts import DIGITS, Images, PatientVerdict, Rules, Verdict, explain_calibration
 from bcdx.evidence.operating import NAMES
 from bcdx.evidence.scores import LEVELS
-from bcdx.evidence.verdicts import DIGITS, Images, PatientVerdict, Rules, Verdict, explain_calibration
 
 FORMAT = 1
 CONTENT, TABLE, SCHEMA = "diagnosis.json", "diagnosis.csv", "diagnosis.schema.json"
@@ -30,7 +30,7 @@ SHOWN_SLICES = 10
 
 def read_schema() -> str:
     """Return the JSON schema of `diagnosis.json`, draft 2020-12."""
-    return resources.files("bcdx.evidence").joinpath(SCHEMA).read_text()
+    return resources.files("bcdx.evidence.diagnosis").joinpath(SCHEMA).read_text()
 
 
 def describe_patients(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence import figures
-from bcdx.evidence.canvas import Picture
 from bcdx.evidence.cases import Cases, Units
-from bcdx.evidence.charts import draw_depths, draw_parallel_coordinates, draw_subgroups
 from bcdx.evidence.operating import NAMES as POINT_NAMES
-from bcdx.evidence.report_facts import ReportFacts
-from bcdx.evidence.report_words import UNITS, describe_entry
+from bcdx.evidence.pictures import curves
+from bcdx.evidence.pictures.canvas import Picture
+from bcdx.evidence.pictures.search import draw_depths, draw_parallel_coordinates, draw_subgroups
+from bcdx.evidence.report.facts import ReportFacts
+from bcdx.evidence.report.words import UNITS, describe_entry
 from bcdx.evidence.subgroups import UNKNOWN
 
 Floats = NDArray[np.float64]
@@ -94,19 +94,19 @@ def _draw_units(facts: ReportFacts, level: str, units: Units) -> Iterator[Shown]
     positives, about = units.labels == facts.cases.positive, f"{facts.metrics['split']}, per {level}"
     scores = _calibrate(facts, facts.cases, level)[1]
     counted = f"n = {len(positives)} {UNITS[level]}"
-    roc = figures.draw_roc(
+    roc = curves.draw_roc(
         scores, positives, title=f"ROC: {about}", points=_list_points(entries), patients=units.patients, dpi=FINE
     )
     text = f"ROC AUC per {level} {describe_entry(entries['auc'])}, {counted}."
     yield Shown(f"roc-{level}", roc, f"ROC curve: {text}", f"{text} Marks: thresholds chosen on validation.")
-    curve = figures.draw_precision_recall(scores, positives, title=f"precision and recall: {about}", dpi=FINE)
+    curve = curves.draw_precision_recall(scores, positives, title=f"precision and recall: {about}", dpi=FINE)
     text = f"Average precision per {level} {describe_entry(entries['average_precision'])}, {counted}."
     yield Shown(f"precision-recall-{level}", curve, f"Precision-recall curve: {text}", text)
     yield _draw_reliability(facts, facts.cases, level, facts.metrics["split"])
     if facts.validation is not None and facts.validation.at_level(level) is not None:
         yield _draw_reliability(facts, facts.validation, level, "validation")
     counts = np.asarray(_count_confusion(facts, level, units, scores))
-    picture = figures.draw_counts(counts, names, title=f"confusion: {about}", dpi=FINE)
+    picture = curves.draw_counts(counts, names, title=f"confusion: {about}", dpi=FINE)
     text = "; ".join(
         f"{counts[row, column]} {names[row]} called {names[column]}" for row, column in np.ndindex(counts.shape)
     )
@@ -120,7 +120,7 @@ def _draw_reliability(facts: ReportFacts, cases: Cases, level: str, split: str) 
     patients = None if units is None else units.patients
     pair = {"before calibration": raw, "after calibration": calibrated}
     title = f"reliability: {split}, per {level}"
-    picture = figures.draw_reliabilities(pair, positives, title=title, patients=patients, dpi=FINE)
+    picture = curves.draw_reliabilities(pair, positives, title=title, patients=patients, dpi=FINE)
     method = facts.calibration.at_level(level).calibrator.method
     fitted = "Calibration was fitted on these." if split == "validation" else f"Calibration: {method}."
     words = "How often what was predicted came true, in ten bins, before and after calibration"

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, SplineTransformer
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from bcdx.evidence.crossfit import fit_linear, number_patients, reduce_features
 from bcdx.evidence.entries import make_auc_entry, undefined
-from bcdx.evidence.feature_probes import compare_splits, shuffle_labels, tell_apart
+from bcdx.evidence.probes.features import compare_splits, shuffle_labels, tell_apart
+from bcdx.evidence.probes.linear import fit_linear, number_patients, reduce_features
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -11,7 +11,7 @@ import numpy as np
 
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.operating import NAMES as POINT_NAMES
-from bcdx.evidence.report_facts import ReportFacts
+from bcdx.evidence.report.facts import ReportFacts
 from bcdx.evidence.scores import LEVELS
 
 NOTICE = "Research use only. Not a medical device. Not to be used for the care of any patient."

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from bcdx._files import write_bytes
-from bcdx.evidence.canvas import encode_png
-from bcdx.evidence.charts import describe_trial
-from bcdx.evidence.report_facts import Example, Plate, ReportFacts, TrialFacts, read_trials
-from bcdx.evidence.report_figures import draw_groups, draw_level, draw_search, list_groups
-from bcdx.evidence.report_limits import list_limits
-from bcdx.evidence.report_words import (
+from bcdx.evidence.pictures.canvas import encode_png
+from bcdx.evidence.pictures.search import describe_trial
+from bcdx.evidence.report.facts import Example, Plate, ReportFacts, TrialFacts, read_trials
+from bcdx.evidence.report.limits import list_limits
+from bcdx.evidence.report.plates import draw_groups, draw_level, draw_search, list_groups
+from bcdx.evidence.report.words import (
     METRIC_NAMES,
     NOTICE,
     UNITS,
@@ -90,7 +90,7 @@ def _render(name: str, facts: ReportFacts, **more: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("bcdx.evidence", "templates"),
+        loader=PackageLoader("bcdx.evidence.report", "templates"),
         autoescape=name.endswith(".html"),  # Markdown shows what HTML would escape
         undefined=StrictUndefined,
         trim_blocks=True,

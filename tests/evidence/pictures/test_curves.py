@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bcdx.evidence.figures import (
+from bcdx.evidence.pictures.curves import (
     draw_confusion,
     draw_precision_recall,
     draw_reliabilities,
@@ -96,7 +96,8 @@ def test_figures_are_the_same_twice() -> None:
 def test_figures_need_neither_a_screen_nor_tensorflow_nor_dicom() -> None:
     """Drawing in a fresh process loads no plotting window, no TensorFlow and no pydicom."""
     code = (
-        "import sys; import numpy as np; from bcdx.evidence import figures, metrics, summary;"
+        "import sys; import numpy as np; from bcdx.evidence import metrics, summary;"
+        "from bcdx.evidence.pictures import curves as figures;"
         "figures.draw_precision_recall(np.array([0.1, 0.9]), np.array([False, True]), title='test');"
         "print(sorted({'matplotlib.pyplot', 'tensorflow', 'keras', 'pydicom'} & set(sys.modules)))"
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bcdx.evidence.canvas import BLUE, DPI, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Picture, render
-from bcdx.evidence.report_facts import TrialFacts
+from bcdx.evidence.pictures.canvas import BLUE, DPI, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Picture, render
+from bcdx.evidence.report.facts import TrialFacts
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
 SHAPES = "osD^vP"

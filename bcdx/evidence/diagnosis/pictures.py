@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence.canvas import Picture, render
-from bcdx.evidence.overlays import draw_overlay
+from bcdx.evidence.pictures.canvas import Picture, render
+from bcdx.evidence.pictures.overlays import draw_overlay
 from bcdx.evidence.thresholding import draw_thresholds
 
 Stored = NDArray[np.uint16]

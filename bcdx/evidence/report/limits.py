@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bcdx.evidence.report_facts import ReportFacts
-from bcdx.evidence.report_words import UNITS, count_patients, find_level
+from bcdx.evidence.report.facts import ReportFacts
+from bcdx.evidence.report.words import UNITS, count_patients, find_level
 
 FEW_PATIENTS = 100
 ALWAYS = (

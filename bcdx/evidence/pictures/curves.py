@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence.canvas import BLUE, DPI, GREY, VERMILION, Picture, render
 from bcdx.evidence.intervals import resample_patients
+from bcdx.evidence.pictures.canvas import BLUE, DPI, GREY, VERMILION, Picture, render
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcdx.config.use import Diagnose
-from bcdx.evidence import diagnosis
 from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
+from bcdx.evidence.diagnosis import content as diagnosis
+from bcdx.evidence.diagnosis.verdicts import Images, Rules, Verdict, judge_patients, list_deciding
 from bcdx.evidence.operating import OPERATING_POINTS
 from bcdx.evidence.scores import aggregate
-from bcdx.evidence.verdicts import Images, Rules, Verdict, judge_patients, list_deciding
 
 CLASSES = ("none", "tumour")
 

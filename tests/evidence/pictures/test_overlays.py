@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcdx.evidence.overlays import draw_overlay
+from bcdx.evidence.pictures.overlays import draw_overlay
 
 IMAGE = np.linspace(0.0, 1.0, 48, dtype=np.float32).reshape(4, 4, 3)
 

@@ -15,11 +15,12 @@ import pytest
 from bcdx.errors import RunError
 from bcdx.evidence.calibration import Calibration
 from bcdx.evidence.cases import Cases
-from bcdx.evidence.charts import draw_depths, draw_parallel_coordinates, draw_subgroups, list_varying
 from bcdx.evidence.metrics import evaluate
 from bcdx.evidence.operating import calibrate
-from bcdx.evidence.overlays import draw_overlay
-from bcdx.evidence.report import (
+from bcdx.evidence.pictures.overlays import draw_overlay
+from bcdx.evidence.pictures.search import draw_depths, draw_parallel_coordinates, draw_subgroups, list_varying
+from bcdx.evidence.report.limits import list_limits
+from bcdx.evidence.report.pages import (
     Example,
     Plate,
     ReportFacts,
@@ -29,8 +30,7 @@ from bcdx.evidence.report import (
     render_report,
     write_report,
 )
-from bcdx.evidence.report_limits import list_limits
-from bcdx.evidence.report_words import describe_value, hide_paths, list_warnings, state_verdict
+from bcdx.evidence.report.words import describe_value, hide_paths, list_warnings, state_verdict
 
 LEAK = "LEAKING: split by image"
 NOTHING = ("No dataset card", "nothing was searched", "None was run", "None to show")

@@ -1,0 +1,1 @@
+"""Figures in numbers in; pictures as uint8 arrays out."""

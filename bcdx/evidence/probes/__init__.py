@@ -1,0 +1,1 @@
+"""What is known of samples but the lesion in; how far shortcuts come, out."""

@@ -1,0 +1,1 @@
+"""A finished run's facts in; `report.html` and `model_card.md` out."""
