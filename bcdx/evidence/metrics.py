@@ -12,10 +12,9 @@ from bcdx.evidence.calibration import Calibration, LevelCalibration
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.entries import EXACT_SHARE, Entry, Figure, make_auc_entry, make_entry, undefined, widen_predictive
 from bcdx.evidence.intervals import bootstrap
-from bcdx.evidence.operating import OPERATING_POINTS
+from bcdx.evidence.operating import MAIN_POINT, OPERATING_POINTS
 from bcdx.evidence.scores import ENOUGH_UNITS, LEVELS
 from bcdx.evidence.shares import (
-    MAIN_POINT,
     TWO_CLASSES,
     Measured,
     describe_predictive,
@@ -34,7 +33,7 @@ from bcdx.evidence.statistics import (
 )
 from bcdx.evidence.subgroups import Subgroup, list_subgroups
 
-__all__ = ["evaluate", "evaluate_level", "roc_auc", "undefined"]
+__all__ = ["evaluate", "evaluate_level", "roc_auc"]
 
 Place = tuple[str, ...]
 """Where an entry stands: (name,), (operating point, name) or (grouping, value, name)."""

@@ -11,8 +11,11 @@ from bcdx.evidence.cases import Cases
 from bcdx.evidence.scores import LEVELS
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
+MAIN_POINT = "youden"
+"""The operating point of a level's own sensitivity and specificity, of its confusion matrix and its subgroups."""
 WANTED = {
     "specificity_90": ("specificity", 0.90),
     "specificity_98": ("specificity", 0.98),
@@ -20,9 +23,9 @@ WANTED = {
     "sensitivity_97_5": ("sensitivity", 0.975),
 }
 """Operating point -> what it holds on validation at least, and how much of it."""
-OPERATING_POINTS = ("youden", *WANTED)
+OPERATING_POINTS = (MAIN_POINT, *WANTED)
 NAMES = {
-    "youden": "Youden",
+    MAIN_POINT: "Youden",
     "specificity_90": "90 % specificity",
     "specificity_98": "98 % specificity",
     "sensitivity_90": "90 % sensitivity",
@@ -62,7 +65,7 @@ def choose_operating_points(scores: Floats, positives: Booleans) -> dict[str, fl
     """
     if positives.all() or not positives.any():
         return dict.fromkeys(OPERATING_POINTS)
-    found: dict[str, float | None] = {"youden": youden_threshold(scores, positives)}
+    found: dict[str, float | None] = {MAIN_POINT: youden_threshold(scores, positives)}
     for name, (what, share) in WANTED.items():
         chosen = specific_threshold if what == "specificity" else sensitive_threshold
         found[name] = chosen(scores, positives, share)
@@ -97,6 +100,19 @@ def sensitive_threshold(scores: Floats, positives: Booleans, sensitivity: float)
     found = np.sort(scores[positives])[::-1]
     needed = max(1, int(np.ceil(sensitivity * len(found) - 1e-9)))
     return _lower_halfway(scores, float(found[needed - 1]))
+
+
+def call_classes(probabilities: Floats, threshold: float | None, positive: int) -> Integers:
+    """Return the class that each unit is called, shape (units,): by the threshold, without one the most probable.
+
+    Args:
+        probabilities: Calibrated, shape (units, classes).
+        threshold: On the probability of the positive class; of no meaning for more than two classes.
+        positive: Class index that is looked for.
+    """
+    if threshold is None or probabilities.shape[1] > 2:
+        return np.asarray(probabilities.argmax(axis=1), np.int64)
+    return np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
 
 
 def _lower_halfway(scores: Floats, chosen: float) -> float:

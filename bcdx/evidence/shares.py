@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bcdx.evidence.calibration import LevelCalibration
 from bcdx.evidence.cases import Units
 from bcdx.evidence.entries import Figure
-from bcdx.evidence.operating import NAMES
+from bcdx.evidence.operating import MAIN_POINT, NAMES, call_classes
 from bcdx.evidence.statistics import Statistic, complement, predictive_value, share
 
 Floats = NDArray[np.float64]
@@ -20,8 +20,6 @@ Booleans = NDArray[np.bool_]
 
 TWO_CLASSES = "defined for two classes only"
 NO_THRESHOLD = "no threshold could be chosen on validation"
-MAIN_POINT = "youden"
-"""The operating point of a level's own sensitivity and specificity, of its confusion matrix and its subgroups."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,7 @@ class Measured:
 
     def predict(self) -> Integers:
         """Return the class of each unit: at the main operating point, without one the most probable class."""
-        called = self.call(MAIN_POINT)
-        if called is None:
-            return np.asarray(self.scores.argmax(axis=1), np.int64)
-        return np.where(called, self.positive, 1 - self.positive)
+        return call_classes(self.scores, self.thresholds.get(MAIN_POINT), self.positive)
 
     def confuse(self) -> Integers:
         """Return counts, shape (classes, classes): a row per true class, a column per predicted class."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.operating import (
     calibrate,
+    call_classes,
     choose_operating_points,
     sensitive_threshold,
     specific_threshold,
@@ -129,3 +130,15 @@ def test_operating_points_of_one_class_are_undefined() -> None:
     found = choose_operating_points(np.array([0.2, 0.8]), np.array([True, True]))
     assert set(found.values()) == {None}
     assert len(found) == 5
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(None, [1, 0]), (0.65, [0, 0]), (0.4, [1, 1])])
+def test_call_classes_uses_the_threshold_or_the_most_probable(threshold: float | None, expected: list[int]) -> None:
+    """A threshold says what is positive; where there is none, the most probable class is called."""
+    probabilities = np.array([[0.4, 0.6], [0.55, 0.45]])
+    assert expected == call_classes(probabilities, threshold, 1).tolist()
+
+
+def test_call_classes_of_several_is_the_most_probable() -> None:
+    """A threshold on one of three classes says nothing of the other two."""
+    assert [2] == call_classes(np.array([[0.3, 0.3, 0.4]]), 0.1, 0).tolist()
