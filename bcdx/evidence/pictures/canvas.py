@@ -1,4 +1,4 @@
-"""A function that draws in; a picture, uint8 of shape (height, width, 4), and its PNG as text for a page, out."""
+"""A function that draws in; a picture, uint8 of shape (height, width, 4), and its PNG, as bytes or as text, out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "
 Source: Okabe and Ito 2008, "Color universal design", https://jfly.uni-koeln.de/color/
 """
 GREY = "#767676"
+SHAPES = "osD^vP"
+"""Markers that are told apart without colour, too."""
 INCHES = (5.0, 4.0)
 DPI = 100
 
@@ -40,8 +42,8 @@ def render(draw: Callable[[Any], None], *, inches: tuple[float, float] = INCHES,
     return np.asarray(canvas.buffer_rgba()).copy()
 
 
-def encode_png(picture: Picture) -> str:
-    """Return a picture as a data URI; its PNG names no software and no date.
+def make_png(picture: Picture) -> bytes:
+    """Return a picture's PNG file, which names no software and no date.
 
     Args:
         picture: uint8, shape (height, width), (height, width, 3) or (height, width, 4).
@@ -52,4 +54,9 @@ def encode_png(picture: Picture) -> str:
     file = io.BytesIO()
     unsigned: Any = {"Software": None}  # else Matplotlib's name and version stand in every picture
     imsave(file, pixels, format="png", metadata=unsigned, pil_kwargs={"optimize": True})
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file.getvalue()
+
+
+def encode_png(picture: Picture) -> str:
+    """Return a picture as a data URI; its shape is as for `make_png`."""
+    return f"data:image/png;base64,{base64.b64encode(make_png(picture)).decode()}"

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence.intervals import resample_patients
-from bcdx.evidence.pictures.canvas import BLUE, DPI, GREY, VERMILION, Picture, render
+from bcdx.evidence.intervals import CHUNK, draw_patients
+from bcdx.evidence.pictures.canvas import BLUE, DPI, GREY, SHAPES, VERMILION, Picture, render
+from bcdx.evidence.statistics import BINS, Ranking, calibration_gap, divide, evaluate_once, rank
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 Texts = NDArray[np.str_]
 
-BINS = 10
 RESAMPLES = 400
 """Enough for a band that is looked at; figures that are printed have more."""
-MARKERS = "osD^vP"
+GRID = np.linspace(0.0, 1.0, 101)
+"""Values of 1 - specificity at which the band of a ROC curve is drawn."""
 
 
 def draw_roc(
@@ -52,7 +53,7 @@ def draw_roc(
             axes.plot(false_rate, true_rate, color=BLUE, label=f"AUC {roc_auc_score(positives, scores):.3f}")
             if patients is not None:
                 _draw_band(axes, scores, positives, patients)
-        for marker, (name, (sensitivity, specificity)) in zip(MARKERS, (points or {}).items(), strict=False):
+        for marker, (name, (sensitivity, specificity)) in zip(SHAPES, (points or {}).items(), strict=False):
             axes.plot(1 - specificity, sensitivity, marker, color=VERMILION, markeredgecolor="white", label=name)
         axes.legend(loc="lower right", fontsize="small")
 
@@ -114,13 +115,12 @@ def draw_reliabilities(
     def draw(figure: Any) -> None:
         grid = figure.subplots(2, len(scores), sharex=True, sharey="row", height_ratios=(4, 1), squeeze=False)
         for column, (name, found) in enumerate(scores.items()):
-            _draw_reliability(grid[:, column], found, positives, patients)
-            grid[0, column].set_title(name, fontsize="medium")
+            _draw_reliability(grid[:, column], found, positives, patients, name=name)
         for axes in grid[:, 1:].flat:
             axes.set_ylabel("")
         figure.suptitle(title)
 
-    return render(draw, inches=(4.0 * len(scores), 4.0), dpi=dpi)
+    return render(draw, inches=(max(5.0, 4.0 * len(scores)), 4.2), dpi=dpi)
 
 
 def draw_confusion(
@@ -156,43 +156,41 @@ class Bins:
         counts: Units in each, shape (10,).
         means: Mean probability in each, NaN where it is empty.
         frequencies: Share of positives in each, NaN where it is empty.
+        ece: Mean gap between mean probability and frequency, weighted by units.
     """
 
     counts: Floats
     means: Floats
     frequencies: Floats
-
-    @property
-    def ece(self) -> float:
-        """Mean gap between mean probability and frequency, weighted by units."""
-        return float(np.nansum(self.counts * np.abs(self.means - self.frequencies)) / self.counts.sum())
+    ece: float
 
 
 def sort_into_bins(scores: Floats, positives: Booleans) -> Bins:
     """Return what lies in each bin; a probability of 1 counts to the last."""
-    which = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
-    weights = (np.ones(len(scores)), scores, positives.astype(np.float64))
-    counts, total, hits = (np.bincount(which, weights=one, minlength=BINS).astype(np.float64) for one in weights)
-    filled = np.where(counts > 0, counts, np.nan)
-    return Bins(counts, total / filled, hits / filled)
+    members = _find_members(scores)
+    counts = members.sum(axis=0)
+    means, frequencies = divide(scores @ members, counts), divide(positives @ members, counts)
+    return Bins(counts, means, frequencies, evaluate_once(calibration_gap(scores, positives), len(scores)))
 
 
 def resample_band(
-    statistic: Callable[[NDArray[np.int64]], Floats], patients: Texts, *, resamples: int = RESAMPLES
+    statistic: Callable[[Floats], Floats], patients: Texts, *, resamples: int = RESAMPLES
 ) -> tuple[Floats, Floats]:
-    """Return the pointwise 95 % band of a statistic over resampled patients.
+    """Return the pointwise 95 % band of a statistic over resampled patients, shape (points,) each.
 
     Args:
-        statistic: Indices of the units of a resample -> values, shape (points,); NaN where undefined.
+        statistic: Weights of units, shape (resamples, units) -> values, shape (resamples, points); NaN where undefined.
         patients: Shape (units,).
         resamples: How many.
     """
-    drawn = resample_patients(patients, resamples=resamples, seed=0)
-    found = np.array([statistic(units) for units in drawn])
-    masked = np.ma.masked_invalid(found)
+    names, member = np.unique(patients, return_inverse=True)
+    drawn = draw_patients(len(names), resamples=resamples, seed=0)
+    times = np.stack([np.bincount(one, minlength=len(names)) for one in drawn]).astype(np.float64)
+    rows = max(1, CHUNK // len(patients))
+    found = np.concatenate([statistic(times[start : start + rows, member]) for start in range(0, resamples, rows)])
     bounds = np.full((2, found.shape[1]), np.nan)
-    for point in np.flatnonzero(masked.count(axis=0)):
-        bounds[:, point] = np.quantile(masked[:, point].compressed(), (0.025, 0.975))
+    known = np.isfinite(found).any(axis=0)
+    bounds[:, known] = np.nanquantile(found[:, known], (0.025, 0.975), axis=0)
     return bounds[0], bounds[1]
 
 
@@ -201,32 +199,55 @@ def _has_both(positives: Booleans) -> bool:
 
 
 def _draw_band(axes: Any, scores: Floats, positives: Booleans, patients: Texts) -> None:
-    from sklearn.metrics import roc_curve
-
-    grid = np.linspace(0, 1, 101)
-
-    def read_sensitivities(units: NDArray[np.int64]) -> Floats:
-        if not _has_both(positives[units]):
-            return np.full(len(grid), np.nan)
-        false_rate, true_rate, _ = roc_curve(positives[units], scores[units])
-        found: Floats = np.interp(grid, false_rate, true_rate)
-        return found
-
-    low, high = resample_band(read_sensitivities, patients)
-    axes.fill_between(grid, low, high, color=BLUE, alpha=0.15, linewidth=0, label="95 %, patients resampled")
+    ranking = rank(scores, positives)
+    low, high = resample_band(lambda weights: read_sensitivities(ranking, weights), patients)
+    axes.fill_between(GRID, low, high, color=BLUE, alpha=0.15, linewidth=0, label="95 %, patients resampled")
 
 
-def _draw_reliability(pair: Any, scores: Floats, positives: Booleans, patients: Texts | None) -> None:
+def read_sensitivities(ranking: Ranking, weights: Floats) -> Floats:
+    """Return the sensitivity of each resample's ROC curve at each value of `GRID`, NaN where a class is missing.
+
+    Args:
+        ranking: Of the units.
+        weights: Of units, shape (resamples, units).
+
+    Returns:
+        Shape (resamples, 101).
+    """
+    found, false = ranking.count(weights)
+    both = (found[:, -1] > 0.0) & (false[:, -1] > 0.0)
+    values = np.full((len(weights), len(GRID)), np.nan)
+    for place in np.flatnonzero(both):
+        values[place] = np.interp(
+            GRID,
+            np.concatenate([[0.0], false[place] / false[place, -1]]),
+            np.concatenate([[0.0], found[place] / found[place, -1]]),
+        )
+    return values
+
+
+def _find_members(scores: Floats) -> Floats:
+    """Return which bin each unit lies in, 1 there and 0 elsewhere, shape (units, bins)."""
+    members: Floats = np.eye(BINS)[np.minimum((scores * BINS).astype(np.int64), BINS - 1)]
+    return members
+
+
+def _draw_reliability(
+    pair: Any, scores: Floats, positives: Booleans, patients: Texts | None, *, name: str = ""
+) -> None:
     """Draw the diagram on the upper of two axes, how many units lie where on the lower."""
     upper, lower = pair
     bins, brier = sort_into_bins(scores, positives), float(np.mean((scores - positives) ** 2))
     upper.plot([0, 1], [0, 1], linestyle=":", color=GREY)
     if patients is not None:
-        low, high = resample_band(lambda units: sort_into_bins(scores[units], positives[units]).frequencies, patients)
+        members = _find_members(scores)
+        hits = members * positives[:, None]
+        low, high = resample_band(lambda weights: divide(weights @ hits, weights @ members), patients)
         upper.vlines(bins.means, low, high, color=BLUE, alpha=0.5)
-    upper.plot(bins.means, bins.frequencies, "o-", color=BLUE, label=f"ECE {bins.ece:.3f}, Brier {brier:.3f}")
+    upper.plot(bins.means, bins.frequencies, "o-", color=BLUE)
+    said = f"ECE {bins.ece:.3f}, Brier {brier:.3f}"  # above the plane, for within it any corner may hold points
+    upper.set_title(f"{name}\n{said}" if name else said, fontsize="small")
     upper.set(ylabel="came true", xlim=(0, 1), ylim=(-0.02, 1.02))
-    upper.legend(loc="upper left", fontsize="small")
     drawn = lower.bar((np.arange(BINS) + 0.5) / BINS, bins.counts, width=0.9 / BINS, color=GREY)
     lower.bar_label(drawn, labels=[f"{count:.0f}" if count else "" for count in bins.counts], fontsize="x-small")
     lower.set(xlabel="predicted probability", ylabel="n", yticks=[], ylim=(0, bins.counts.max() * 1.5))

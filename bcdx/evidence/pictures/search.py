@@ -8,11 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from bcdx.evidence.pictures.canvas import BLUE, DPI, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Picture, render
+from bcdx.evidence.pictures.canvas import (
+    BLUE,
+    DPI,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SHAPES,
+    SKY,
+    VERMILION,
+    Picture,
+    render,
+)
 from bcdx.evidence.report.facts import TrialFacts
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
-SHAPES = "osD^vP"
 SCALE = "viridis"
 SCORE = "validation AUC"
 MOST_ROWS = 30

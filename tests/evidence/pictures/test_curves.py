@@ -7,18 +7,23 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from bcdx.evidence.pictures.curves import (
+    GRID,
     draw_confusion,
     draw_precision_recall,
     draw_reliabilities,
     draw_reliability,
     draw_roc,
+    read_sensitivities,
     resample_band,
     sort_into_bins,
 )
-from bcdx.evidence.statistics import calibration_gap
+from bcdx.evidence.statistics import Statistic, calibration_gap, rank
 
 CURVE = (0, 114, 178)
 """The blue of a curve."""
@@ -155,15 +160,49 @@ def test_reliabilities_stand_side_by_side() -> None:
     picture = draw_reliabilities(
         {"before": scores, "after": scores**2}, positives, title="test", patients=np.array(["a", "b", "b"])
     )
-    assert (400, 800, 4) == picture.shape
+    one = draw_reliabilities({"only": scores}, positives, title="test")
+    assert (800, 4) == (picture.shape[1], picture.shape[2])
+    assert one.shape[0] == picture.shape[0]
+    assert one.shape[1] < picture.shape[1]
 
 
 def test_band_spans_the_value_and_knows_nothing_of_images() -> None:
     """Repeating every image of a patient does not narrow the band."""
     values, patients = np.arange(12.0), np.array([f"p{n}" for n in range(12)])
-    low, high = resample_band(lambda units: np.array([values[units].mean()]), patients)
+
+    def average(found: NDArray[np.float64]) -> Statistic:
+        return lambda weights: (weights @ found / weights.sum(axis=1))[:, None]
+
+    low, high = resample_band(average(values), patients)
     assert low[0] < values.mean() < high[0]
-    many, theirs = np.repeat(values, 50), np.repeat(patients, 50)
-    again = resample_band(lambda units: np.array([many[units].mean()]), theirs)
+    again = resample_band(average(np.repeat(values, 50)), np.repeat(patients, 50))
     assert again[0] == pytest.approx(low)
     assert again[1] == pytest.approx(high)
+
+
+def test_band_is_undefined_where_every_resample_is() -> None:
+    """And rests on the others where some are not."""
+
+    def half_known(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        known = np.where(np.arange(len(weights)) % 2, 1.0, np.nan)
+        return np.stack([np.full(len(weights), np.nan), known], axis=1)
+
+    low, high = resample_band(half_known, np.array(["a", "b"]))
+    assert np.isnan([low[0], high[0]]).all()
+    assert (low[1], high[1]) == (1.0, 1.0)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_sensitivities_of_a_resample_are_those_of_its_units(seed: int) -> None:
+    """A weight of 2 is a unit drawn twice; scores are tied; where a class is not drawn there is no curve."""
+    generator = np.random.default_rng(seed)
+    scores, positives = generator.integers(0, 6, 20) / 5, generator.random(20) < 0.4
+    units = generator.integers(0, 20, 20)
+    weights = np.bincount(units, minlength=20)[None].astype(np.float64)
+    actual = read_sensitivities(rank(scores, positives), weights)[0]
+    if positives[units].all() or not positives[units].any():
+        assert np.isnan(actual).all()
+        return
+    false, true, _ = roc_curve(positives[units], scores[units], drop_intermediate=False)
+    assert actual == pytest.approx(np.interp(GRID, false, true))
