@@ -13,7 +13,7 @@ from bcdx.imaging.sample import Exclusion
 from bcdx.records.confounding import RULE, Cell, CountTable, Row, compare_classes, count_classes, name_sites
 from bcdx.records.ledger import BURNED_IN, EXCLUDED, Line, summarise
 from bcdx.records.manifest import CARD, Manifest
-from bcdx.records.pictures import Picture, encode_png
+from bcdx.records.pictures import Picture, encode_thumbnail
 from bcdx.records.sources import SourceFacts
 from bcdx.records.staging import Entry
 
@@ -154,7 +154,7 @@ def render_card(card: Card) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(png=encode_png, link=find_links, number="{:,}".format, sentence=_to_sentence)
+    environment.filters.update(png=encode_thumbnail, link=find_links, number="{:,}".format, sentence=_to_sentence)
     left_out = [one for one in card.exclusions if one.action == EXCLUDED]
     return environment.get_template("card.html").render(
         card=card,

@@ -60,7 +60,7 @@ def show_kept(
     return pictures
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> str:
+def encode_thumbnail(pixels: NDArray[np.uint8]) -> str:
     """Return a picture, reduced to at most 96 pixels a side (64 in colour), as a data URI."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     side = SIDE[3 if pixels.ndim == 3 else 1]
