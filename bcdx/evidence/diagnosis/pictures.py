@@ -1,4 +1,4 @@
-"""Stored images of a diagnosis and their heat in; the PNG files that lie beside `diagnosis.json` out.
+"""Images of a diagnosis and their heat in; the PNG files that lie beside `diagnosis.json` out.
 
 Each says on its face that it is for research use only: a picture is passed on without the text it belongs to.
 """
@@ -12,41 +12,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence.pictures.canvas import Picture, render
+from bcdx.evidence.pictures.canvas import Picture, make_png, render
 from bcdx.evidence.pictures.overlays import draw_overlay
 from bcdx.evidence.thresholding import draw_thresholds
 
-Stored = NDArray[np.uint16]
 Floats = NDArray[np.floating[Any]]
+Image = Floats | NDArray[np.uint16]
 
-FULL_RANGE = 65535.0
 LEAST_SIDE = 384
 """Pixels that a picture is enlarged to at least, by whole numbers, so that none is made up."""
 STRIP_INCHES, STRIP_DPI = 0.22, 100
 RESEARCH = "RESEARCH USE ONLY"
 
 
-def draw_heat(image: Stored, heat: Floats, positive: str) -> Picture:
+def draw_heat(image: Image, heat: Floats, positive: str) -> Picture:
     """Return the image, beside it the same under its heat, and a strip that says what is seen.
 
     Args:
-        image: uint16, shape (height, width, channels).
+        image: In [0, 1], or stored as uint16, shape (height, width, channels).
         heat: Shape (height, width), in [0, 1].
         positive: The class that the heat speaks for.
     """
-    shown = image.astype(np.float32) / np.float32(FULL_RANGE)
+    shown = _to_floats(image)
     pair = np.concatenate([draw_overlay(shown, np.zeros_like(heat)), draw_overlay(shown, heat)], axis=1)
     return _add_strip(_enlarge(pair), f"{RESEARCH}   right: what speaks for {positive} (Grad-CAM, coarse)")
 
 
-def draw_candidates(image: Stored, channels: str | tuple[str, ...]) -> Picture:
+def draw_candidates(image: Image, channels: str | tuple[str, ...]) -> Picture:
     """Return the image, and where its channels hold one the subtraction, under classical thresholds.
 
     Args:
-        image: uint16, shape (height, width, channels).
+        image: In [0, 1], or stored as uint16, shape (height, width, channels).
         channels: `channels` of the recipe.
     """
-    shown = image.astype(np.float32) / np.float32(FULL_RANGE)
+    shown = _to_floats(image)
     names = ("pre", "early", "late")[: shown.shape[2]] if channels == "phases" else tuple(channels)
     early = names.index("early") if "early" in names else 0
     subtraction = None
@@ -63,11 +62,15 @@ def write_png(path: Path, picture: Picture) -> None:
         path: Where.
         picture: uint8, shape (height, width, 3 or 4).
     """
-    from matplotlib.image import imsave
-
     path.parent.mkdir(exist_ok=True)
-    metadata: Any = {"Software": None}
-    imsave(path, picture, format="png", metadata=metadata)
+    path.write_bytes(make_png(picture))
+
+
+def _to_floats(image: Image) -> Floats:
+    """Return an image in [0, 1]."""
+    highest = np.iinfo(np.uint16).max if image.dtype == np.uint16 else 1
+    floats: Floats = image.astype(np.float32) / np.float32(highest)
+    return floats
 
 
 def _enlarge(pair: Picture) -> Picture:
