@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -117,10 +121,15 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'source = "$BCDX_TEST_SOURCE"\nsize = 75\nmin_shards = 2\n[labels]\nfile = "labels.csv"\n'
     )
     (home / "search.toml").write_text(
-        'dataset = "small.toml"\n[optimizer]\nepochs = 2\n[search]\ntrials = 2\n[space]\ndepth = ["none/mixed0"]\n'
+        'dataset = "small.toml"\n[optimizer]\nepochs = 2\n[search]\ntrials = 2\n'
+        '[space]\ndepth = ["mixed0/mixed1"]\n[report]\nexamples = 2\n'
     )
     os.environ["BCDX_TEST_SOURCE"] = str(home / "dicom")
     return home
+
+
+PLATT = (1.5, 1.0)
+"""Slope and intercept of the calibrator of `calibrated_run`."""
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +140,47 @@ def finished_run(collection: Path) -> Path:
         raise RuntimeError(done.stderr)
     (collection / "said.txt").write_text(done.stdout + done.stderr)
     return collection / "search"
+
+
+@pytest.fixture(scope="session")
+def calibrated_run(finished_run: Path) -> Path:
+    """A copy of the run whose scores differ from its probabilities at every level: by Platt's `PLATT`.
+
+    Thresholds are chosen on the run's validation scores; `predictions.csv` tells the probabilities that belong to them,
+    `metrics.json` still those of the run.
+    """
+    from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
+    from bcdx.evidence.operating import choose_operating_points
+    from bcdx.evidence.scores import LEVELS
+    from bcdx.learning.run import CALIBRATION, read_finished
+    from bcdx.learning.scoring import PREDICTIONS, VALIDATION, read_predictions
+
+    folder = finished_run.with_name("calibrated")
+    shutil.copytree(finished_run, folder)
+    run, found = read_finished(folder)
+    _, cases = read_predictions(folder / VALIDATION, run, top_slices=found.top_slices)
+    calibrator, levels = Calibrator("platt", *PLATT, n=len(cases.labels)), {}
+    for level in LEVELS:
+        units = cases.at_level(level)
+        assert units is not None, level
+        scores = calibrator.apply(units.probabilities, cases.positive)[:, cases.positive]
+        levels[level] = LevelCalibration(calibrator, choose_operating_points(scores, units.labels == cases.positive))
+    calibration = Calibration(found.top_slices, found.test_views, levels)
+    (folder / CALIBRATION).write_text(json.dumps(calibration.to_json()))
+    with (folder / PREDICTIONS).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / PREDICTIONS).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "probability": f"{_calibrate(float(row['score'])):.6f}"} for row in rows)
+    return folder
+
+
+def _calibrate(score: float) -> float:
+    """Return what Platt's map makes of a score; of 0 and 1 themselves."""
+    slope, intercept = PLATT
+    odds = math.exp(intercept) * (score / (1.0 - score)) ** slope if score < 1.0 else math.inf
+    return 1.0 - 1.0 / (1.0 + odds)
 
 
 def run_command(verb: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
