@@ -6,8 +6,8 @@ so every level has a calibrator of its own, fitted on its own validation units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit, softmax
 
+from bcdx.evidence.intervals import number_patients
 from bcdx.evidence.scores import ENOUGH_UNITS
 
 Floats = NDArray[np.float64]
@@ -22,8 +23,14 @@ Integers = NDArray[np.int64]
 Texts = NDArray[np.str_]
 
 FOLDS = 5
-LEAST = 1e-7
+LEAST = 1e-12
 """Probabilities are kept this far from 0 and 1 before their logarithm is taken."""
+SLOPES = (1e-3, 1e4)
+"""Between these a slope is looked for. At the lower end all units get nearly the same probability."""
+NEAR = 1.1
+"""Times an end of them: so near, a slope is taken to have been stopped by it."""
+CHANCE = "validation's scores rank by chance or worse: the best slope is {:g} or less"
+ALIKE = "validation's scores hardly differ: the best slope is {:g} or more"
 CHOSEN_ON = "validation, before the refit"
 
 
@@ -37,6 +44,8 @@ class Calibrator:
     Attributes:
         method: `temperature` (intercept 0), `platt`, or `none`: scores stay as they are.
         n: Units that it was fitted on.
+        positive_share: Share of them that are positive: probabilities hold where as many are; None where a file of an
+            older version does not say.
         reason: Why the method is `none`; else empty.
 
     Source: Guo, Pleiss, Sun and Weinberger 2017, "On calibration of modern neural networks", ICML; Platt 1999,
@@ -48,6 +57,7 @@ class Calibrator:
     intercept: float = 0.0
     n: int = 0
     reason: str = ""
+    positive_share: float | None = None
 
     def apply(self, scores: Floats, positive: int) -> Floats:
         """Return calibrated probabilities, shape (units, classes), rows adding up to 1."""
@@ -125,6 +135,7 @@ def fit_calibrator(scores: Floats, labels: Integers, patients: Texts, *, positiv
 
     Both are judged by their mean log loss on patients that they were not fitted on (5 folds); the chosen one is then
     fitted on all. Targets are smoothed as Platt does, which keeps the slope finite where the classes are separated.
+    Where the slope would leave `SLOPES` there is no calibrator: it would make all probabilities alike, or certain.
 
     Args:
         scores: Raw scores of validation units, shape (units, classes).
@@ -133,12 +144,17 @@ def fit_calibrator(scores: Floats, labels: Integers, patients: Texts, *, positiv
         positive: Class index that is looked for.
     """
     counts = np.bincount(labels, minlength=scores.shape[1])
+    unfitted = Calibrator(n=len(labels), positive_share=float(counts[positive]) / len(labels))
     if counts.min() < ENOUGH_UNITS or len(np.unique(patients)) < FOLDS:
         fewest = f"{counts.min()} validation units of a class, {len(np.unique(patients))} patients"
-        return Calibrator(n=len(labels), reason=f"too few to fit on: {fewest}")
+        return replace(unfitted, reason=f"too few to fit on: {fewest}")
     methods = ("temperature", "platt") if scores.shape[1] == 2 else ("temperature",)
     losses = {method: _cross_validate(method, scores, labels, patients, positive) for method in methods}
-    return _fit(min(losses, key=lambda method: losses[method]), scores, labels, positive)
+    found = _fit(min(losses, key=lambda method: losses[method]), scores, labels, positive)
+    if SLOPES[0] * NEAR < found.slope < SLOPES[1] / NEAR:
+        return found
+    reason = CHANCE.format(SLOPES[0]) if found.slope < 1.0 else ALIKE.format(SLOPES[1])
+    return replace(unfitted, reason=reason)
 
 
 def log_loss(probabilities: Floats, labels: Integers) -> float:
@@ -152,29 +168,52 @@ def _cross_validate(method: str, scores: Floats, labels: Integers, patients: Tex
     from sklearn.model_selection import StratifiedGroupKFold
 
     total = 0.0
-    for kept, held in StratifiedGroupKFold(FOLDS).split(scores, labels, patients):
+    groups = number_patients(patients)  # codes depend on a private key, folds must not
+    for kept, held in StratifiedGroupKFold(FOLDS).split(scores, labels, groups):
         found = _fit(method, scores[kept], labels[kept], positive).apply(scores[held], positive)
         total += log_loss(found, labels[held]) * len(held)
     return total / len(labels)
 
 
 def _fit(method: str, scores: Floats, labels: Integers, positive: int) -> Calibrator:
-    if scores.shape[1] > 2:
-        logs = np.log(np.clip(scores, LEAST, None))
+    """Return a calibrator whose slope lies within `SLOPES`, at an end of it where the best one lies beyond."""
+    loss = (
+        _weigh_classes(scores, labels) if scores.shape[1] > 2 else _weigh_pair(scores[:, positive], labels == positive)
+    )
+    parameters = 2 if method == "platt" else 1
+    bounds = [tuple(np.log(SLOPES)), (None, None)][:parameters]
+    options = {"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000}
+    found = minimize(loss, np.zeros(parameters), method="Nelder-Mead", bounds=bounds, options=options).x
+    intercept = float(found[1]) if method == "platt" else 0.0
+    share = float((labels == positive).mean())
+    return Calibrator(method, float(np.exp(found[0])), intercept, len(labels), positive_share=share)
 
-        def loss(parameters: Floats) -> float:
-            return float(-log_softmax(np.exp(parameters[0]) * logs, axis=1)[np.arange(len(labels)), labels].mean())
-    else:
-        logits, hit = to_logit(scores[:, positive]), labels == positive
-        targets = _smooth(hit)
 
-        def loss(parameters: Floats) -> float:
-            values = np.exp(parameters[0]) * logits + (parameters[1] if method == "platt" else 0.0)
-            return float((np.logaddexp(0.0, values) - targets * values).mean())
+def _weigh_pair(scores: Floats, hit: NDArray[np.bool_]) -> Callable[[Floats], float]:
+    """Return (log slope, intercept or nothing) -> mean log loss of two classes against smoothed targets."""
+    logits, targets = to_logit(scores), _smooth(hit)
 
-    start = np.zeros(2 if method == "platt" else 1)
-    found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000}).x
-    return Calibrator(method, float(np.exp(found[0])), float(found[1]) if method == "platt" else 0.0, len(labels))
+    def loss(parameters: Floats) -> float:
+        values = np.exp(parameters[0]) * logits + parameters[1:].sum()
+        return float((np.logaddexp(0.0, values) - targets * values).mean())
+
+    return loss
+
+
+def _weigh_classes(scores: Floats, labels: Integers) -> Callable[[Floats], float]:
+    """Return (log slope) -> mean log loss of more classes against smoothed targets."""
+    logs, targets = np.log(np.clip(scores, LEAST, None)), np.zeros_like(scores)
+    for one in range(scores.shape[1]):
+        mine = labels == one
+        kept = (mine.sum() + 1.0) / (mine.sum() + 2.0)
+        targets[mine] = (1.0 - kept) / (scores.shape[1] - 1.0)
+        targets[mine, one] = kept
+
+    def loss(parameters: Floats) -> float:
+        found = log_softmax(np.exp(parameters[0]) * logs, axis=1)
+        return float(-(targets * found).sum(axis=1).mean())
+
+    return loss
 
 
 def _smooth(hit: NDArray[np.bool_]) -> Floats:

@@ -19,6 +19,17 @@ CHUNK = 2**18
 """Weights held at a time: 2 MiB, which stay in the cache of a core while all statistics read them."""
 
 
+def number_patients(patients: Texts | Integers) -> Integers:
+    """Return the number of each sample's patient, in order of first appearance, shape (samples,).
+
+    Codes depend on a private key, and so would folds and draws that followed their order.
+    """
+    _, first, member = np.unique(patients, return_index=True, return_inverse=True)
+    places = np.empty(len(first), np.int64)
+    places[np.argsort(first)] = np.arange(len(first))
+    return places[member]
+
+
 def draw_patients(patients: int, *, resamples: int, seed: int) -> Integers:
     """Return as many patients as there are, drawn with replacement, shape (resamples, patients)."""
     return np.random.default_rng(seed).integers(0, patients, (resamples, patients))
@@ -26,7 +37,7 @@ def draw_patients(patients: int, *, resamples: int, seed: int) -> Integers:
 
 def resample_patients(patients: Texts, *, resamples: int, seed: int) -> Iterator[Integers]:
     """Yield indices of cases: as many patients as there are, drawn with replacement, each with all its cases."""
-    _, member = np.unique(patients, return_inverse=True)
+    member = number_patients(patients)
     order = np.argsort(member, kind="stable")
     counts = np.bincount(member)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -37,7 +48,7 @@ def resample_patients(patients: Texts, *, resamples: int, seed: int) -> Iterator
 
 
 def bootstrap(
-    statistics: Mapping[Key, Statistic], patients: Texts, *, resamples: int = 2000, seed: int = 0
+    statistics: Mapping[Key, Statistic], patients: Texts | Integers, *, resamples: int = 2000, seed: int = 0
 ) -> dict[Key, Floats]:
     """Return the values of each statistic in the same resamples of whole patients, shape (resamples,) each.
 
@@ -47,8 +58,8 @@ def bootstrap(
 
     Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3).
     """
-    names, member = np.unique(patients, return_inverse=True)
-    drawn = draw_patients(len(names), resamples=resamples, seed=seed)
+    member = number_patients(patients)
+    drawn = draw_patients(int(member.max()) + 1, resamples=resamples, seed=seed)
     rows = max(1, CHUNK // len(patients))
     parts: dict[Key, list[Floats]] = {key: [] for key in statistics}
     for start in range(0, resamples, rows):

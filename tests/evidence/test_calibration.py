@@ -99,3 +99,59 @@ def test_calibration_survives_json() -> None:
 def test_logit_of_certainty_is_finite() -> None:
     """A score of 1 may be wrong; it must not become infinity."""
     assert np.isfinite(to_logit(np.array([0.0, 1.0]))).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calibrator_of_scores_that_rank_by_chance_does_nothing(seed: int) -> None:
+    """A slope of 0 would give everybody the same probability; scores stay as they are, with a reason."""
+    scores, labels, patients = draw(-0.3, 0.0, count=200, seed=seed)
+    actual = fit_calibrator(scores, labels, patients, positive=1)
+    assert ("none", 1.0) == (actual.method, actual.slope)
+    assert "by chance or worse" in actual.reason
+    assert actual.apply(scores, 1) is scores
+
+
+def test_calibrator_of_scores_that_hardly_differ_does_nothing() -> None:
+    """Told apart in the seventh digit: to stretch that would make everybody certain."""
+    scores = 0.5 + 1e-7 * np.r_[np.full(20, -1), np.full(20, 1)]
+    labels, patients = np.arange(40) // 20, np.array([f"p{index}" for index in range(40)])
+    actual = fit_calibrator(np.stack([1 - scores, scores], axis=1), labels, patients, positive=1)
+    assert actual.method == "none"
+    assert "hardly differ" in actual.reason
+
+
+def test_calibrator_keeps_small_scores_apart() -> None:
+    """Scores of 1e-9 and 1e-8 stay two scores."""
+    found = Calibrator("platt", 0.5, 0.1).apply(np.array([[1 - 1e-9, 1e-9], [1 - 1e-8, 1e-8]]), 1)
+    assert found[0, 1] < found[1, 1]
+
+
+def test_calibrator_of_three_separated_classes_stays_finite() -> None:
+    """Nobody becomes certain of three classes either."""
+    labels, patients = np.arange(60) % 3, np.array([f"p{index}" for index in range(60)])
+    scores = 0.2 + 0.4 * np.eye(3)[labels]
+    found = fit_calibrator(scores, labels, patients, positive=2)
+    assert found.method == "temperature"
+    assert 0.8 < found.apply(scores, 2)[np.arange(60), labels].mean() < 0.97
+
+
+def test_calibrator_says_how_many_of_its_units_were_positive() -> None:
+    """Its probabilities hold where about as many are; also where nothing could be fitted."""
+    scores, labels, patients = draw(0.5, -1.0, count=400)
+    assert labels.mean() == pytest.approx(fit_calibrator(scores, labels, patients, positive=1).positive_share)
+    few = fit_calibrator(scores[:4], np.array([0, 0, 0, 1]), patients[:4], positive=1)
+    assert few.positive_share == pytest.approx(0.25)
+
+
+def test_calibrator_does_not_depend_on_patients_codes() -> None:
+    """Codes come from a private key; whoever has another key gets the same folds."""
+    scores, labels, patients = draw(0.8, -0.3, count=100)
+    renamed = np.array([f"q{999 - int(one[1:])}" for one in patients])
+    assert fit_calibrator(scores, labels, patients, positive=1) == fit_calibrator(scores, labels, renamed, positive=1)
+
+
+def test_calibration_of_an_older_version_is_read() -> None:
+    """What it does not say is None."""
+    content = Calibration(3, 8, {"slice": LevelCalibration(Calibrator("platt", 0.5, -1.0, 80))}).to_json()
+    del content["levels"]["slice"]["calibrator"]["positive_share"]
+    assert read_calibration(content).at_level("slice").calibrator == Calibrator("platt", 0.5, -1.0, 80)

@@ -37,11 +37,11 @@ SHUFFLED = (
     "A linear model of the test features, cross-validated by patient, after labels were exchanged between patients: "
     "patients are put in a random order, and each is given the labels of the one at its place, in random order, "
     f"repeated or cut to its number of images. Mean and 95 % range of {SHUFFLES} shuffles; a mean far from 0.5 says "
-    "that the way of measuring leaks."
+    "that the way of measuring leaks. It reaches the result where the upper end of that range does."
 )
 SPLITS = (
     "A linear model of the test features, cross-validated once by image and once by patient. The difference is what "
-    "images of one patient on both sides of a split would have flattered the result by."
+    "images of one patient on both sides of a split flatter such a linear model by, not the result itself."
 )
 TOLD = (
     "A linear model of the test features, cross-validated by patient, told to name the {}. Above chance means that the "
@@ -142,9 +142,7 @@ def _explain_classes(positives: Booleans, patients: Integers) -> str:
 
 def _measure(statistics: dict[str, Statistic], patients: Integers, n: int, seed: int) -> Entry:
     """Return each statistic with its interval, all from the same resamples of patients."""
-    width = len(str(patients.max()))
-    names = np.char.zfill(patients.astype(np.str_), width)  # in the order of the numbers, which is that of the data
-    resampled = bootstrap(statistics, names, resamples=RESAMPLES, seed=seed)
+    resampled = bootstrap(statistics, patients, resamples=RESAMPLES, seed=seed)
     return {name: _describe(one, resampled[name], n) for name, one in statistics.items()}
 
 

@@ -24,7 +24,6 @@ from bcdx.evidence.statistics import Statistic, area, divide, rank
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
-Texts = NDArray[np.str_]
 
 FOLDS, FEWEST_FOLDS = 5, 3
 MOST_COMPONENTS = 64
@@ -32,17 +31,6 @@ PENALTY = 0.01
 """Inverse strength of the L2 penalty: the best on pooled InceptionV3 features of breast MR patches."""
 VARIANCE_FLOOR = 0.01
 """Of the median: what hardly varies on these images would outweigh all else on others."""
-
-
-def number_patients(patients: Texts) -> Integers:
-    """Return the number of each sample's patient, in order of first appearance, shape (samples,).
-
-    Codes depend on a private key, and so would folds and draws that followed their order.
-    """
-    _, first, member = np.unique(patients, return_index=True, return_inverse=True)
-    places = np.empty(len(first), np.int64)
-    places[np.argsort(first)] = np.arange(len(first))
-    return places[member]
 
 
 def measure_scale(features: Floats) -> tuple[Floats, Floats]:

@@ -22,8 +22,9 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, SplineTran
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bcdx.evidence.entries import make_auc_entry, undefined
+from bcdx.evidence.intervals import number_patients
 from bcdx.evidence.probes.features import compare_splits, shuffle_labels, tell_apart
-from bcdx.evidence.probes.linear import fit_linear, number_patients, reduce_features
+from bcdx.evidence.probes.linear import fit_linear, reduce_features
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

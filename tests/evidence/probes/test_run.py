@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bcdx.evidence.intervals import number_patients
 from bcdx.evidence.probes import features as feature_probes
 from bcdx.evidence.probes.features import compare_splits, exchange_labels
-from bcdx.evidence.probes.linear import fold_by_patient, number_patients, reduce_features
+from bcdx.evidence.probes.linear import fold_by_patient, reduce_features
 from bcdx.evidence.probes.run import ProbeData, run_probes, set_bar
 
 NAMES = {
