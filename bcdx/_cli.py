@@ -1,7 +1,7 @@
 """The shell's side of every verb: recipe + flags -> settings -> verb -> what the terminal shows, and exit status.
 
 Status 0: done (or done before); 2: one line on stderr says what is wrong; 1: so does a fault of bcdx's own; 130:
-interrupted.
+interrupted, by Ctrl-C, SIGTERM or SIGHUP.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Annotated, Any
 
 import tyro
@@ -29,6 +32,8 @@ from bcdx.errors import BcdxError, SettingsError
 logger = logging.getLogger(__name__)
 
 SHOWN_CHARACTERS = 300
+STOPS = ("SIGTERM", "SIGHUP")
+"""Signals, where the system has them, that stop a verb as Ctrl-C does: a scheduler's, and a closed terminal's."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +118,39 @@ def run_verb(name: str, arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _read_settings(name, [word for word in words if word not in {"-v", "--verbose"}])
         if settings is not None:
-            result = _function(VERBS[name])(settings)
+            with _stopped_by_signals():
+                result = _function(VERBS[name])(settings)
             _write_out(_describe(result))
     except (Exception, KeyboardInterrupt) as error:
         logger.debug("where it happened:", exc_info=True)
         return _explain_stop(program, error)
     return 0
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Turn `STOPS` into KeyboardInterrupt for the block, so that what is half written goes away.
+
+    A signal that is ignored, as under nohup, or that a calling program handles itself, is left alone.
+    """
+    numbers = [getattr(signal, name) for name in STOPS if hasattr(signal, name)]
+    in_charge = threading.current_thread() is threading.main_thread()  # no other thread may handle signals
+    taken = [number for number in numbers if in_charge and signal.getsignal(number) is signal.SIG_DFL]
+    owner = os.getpid()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)  # a forked worker, which its parent wants to be rid of
+        os.kill(os.getpid(), number)
+
+    try:
+        for number in taken:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _write_out(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,69 @@ def test_what_nobody_foresaw_is_one_line_too(
     said = capsys.readouterr().err
     assert expected in said.strip().splitlines()[-1]
     assert "Traceback" not in said
+
+
+STAGING = """
+import pathlib, sys, time
+from bcdx import _cli, _files, shard
+
+def write(settings):
+    with _files.staged_folder(pathlib.Path(settings.out)) as stage:
+        (stage / "half.dcm").write_bytes(b"whose")
+        print("begun", flush=True)
+        time.sleep(60)
+
+shard.write_records = write
+sys.exit(_cli.main(["shard", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_verb_that_is_told_to_stop_leaves_nothing_half_written(number: signal.Signals, tmp_path: Path) -> None:
+    """A scheduler's SIGTERM and a closed terminal end it as Ctrl-C does: half a folder may name patients."""
+    command = [sys.executable, "-c", STAGING, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "begun\n" == process.stdout.readline()
+        assert 1 == len(list(tmp_path.iterdir()))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert (130, []) == (process.returncode, list(tmp_path.iterdir()))
+    assert "bcdx.shard: interrupted" in said.splitlines()[-1]
+
+
+def test_signals_mean_afterwards_what_they_meant_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was ignored, as under nohup, stays so throughout; a program that calls bcdx keeps its own handlers."""
+    seen: list[object] = []
+    monkeypatch.setattr(
+        "bcdx.shard.write_records",
+        lambda _: seen.extend(signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)),
+    )
+    before = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert 0 == main(["shard"])
+        assert signal.SIG_IGN == seen[1] == signal.getsignal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before[1])
+    assert callable(seen[0])
+    assert before[0] == signal.getsignal(signal.SIGTERM)
+
+
+def test_a_forked_worker_is_ended_by_a_signal_at_once() -> None:
+    """What its parent sends to be rid of it must not be caught, as an interrupt would be, by the task that it runs."""
+    code = (
+        "import os, signal, time; from bcdx._cli import _stopped_by_signals\n"
+        "with _stopped_by_signals():\n"
+        "    child = os.fork()\n"
+        "    if child:\n"
+        "        time.sleep(0.5); os.kill(child, signal.SIGTERM); status = os.waitpid(child, 0)[1]\n"
+        "        os._exit(os.WTERMSIG(status))\n"
+        "    try:\n"
+        "        time.sleep(30)\n"
+        "    except BaseException:\n"
+        "        os._exit(0)\n"
+    )
+    assert signal.SIGTERM == subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode
 
 
 def test_output_that_nobody_reads_is_no_fault() -> None:
