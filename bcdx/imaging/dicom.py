@@ -36,6 +36,8 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Root of all classes of secondary captures."""
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
+LATERALITIES = ("", "R", "L", "U", "B")
+"""None, right, left, unpaired, both: what ImageLaterality and FrameLaterality may be (DICOM PS3.3 C.7.6.16.2.8)."""
 MAX_FRAMES = 2**16
 """A file that claims more frames is left out."""
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -219,18 +221,18 @@ def _name_format(ds: Dataset) -> str:
 
 
 def _settle_laterality(ds: Dataset, index: int, told: str, found: tuple[str, str]) -> tuple[str, str, list[str]]:
-    """Return laterality, its source, and a remark for each source that says otherwise.
+    """Return laterality, its source, and a remark for each source that says otherwise or nothing that is known.
 
     A tag of the image comes first, then where it lies, then the tag of its series, for a series may hold both breasts,
     and the description at last.
     """
-    of_image, of_series = _tagged_laterality(ds, index)
+    of_image, of_series, remarks = _tagged_laterality(ds, index)
     sources = [of_image, found, of_series, (told, "description")]
     known = [(side, source) for side, source in sources if side in {"L", "R"}]
     if not known:
-        return found[0], found[1], []
+        return found[0], found[1], remarks
     side, source = known[0]
-    remarks = [f"laterality: {other} {says}, {source} {side}" for says, other in known[1:] if says != side]
+    remarks += [f"laterality: {other} {says}, {source} {side}" for says, other in known[1:] if says != side]
     return side, source, remarks
 
 
@@ -274,14 +276,16 @@ def _spacing(ds: Dataset, index: int) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _tagged_laterality(ds: Dataset, index: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Return (laterality, keyword) of the image's own tag and of its series'; "unknown" where missing."""
+def _tagged_laterality(ds: Dataset, index: int) -> tuple[tuple[str, str], tuple[str, str], list[str]]:
+    """Return (laterality, keyword) of the image's own tag and of its series', and remarks; "unknown" where missing."""
     item = frame_item(ds, index, "FrameAnatomySequence")
-    found = []
+    found, remarks = [], []
     for keyword, source in (("FrameLaterality", item), ("ImageLaterality", ds), ("Laterality", ds)):
         value = "" if source is None else str(source.get(keyword) or "").strip().upper()
         found.append((value if value in {"L", "R"} else "unknown", keyword))
-    return found[0] if found[0][0] != "unknown" else found[1], found[2]
+        if value not in LATERALITIES:
+            remarks.append(f"laterality: {keyword} holds a code that DICOM does not know")  # which may be anything
+    return found[0] if found[0][0] != "unknown" else found[1], found[2], remarks
 
 
 def _time_keys(ds: Dataset, index: int) -> TimeKeys:

@@ -155,6 +155,45 @@ def test_laterality_comes_from_the_surest_source(
     assert remarks == len(frame.remarks)
 
 
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"ImageLaterality": "X"}, ["ImageLaterality"]),
+        ({"ImageLaterality": "left", "Laterality": "RT"}, ["ImageLaterality", "Laterality"]),
+        # both breasts, and an unpaired part, are codes that the standard knows; a series of both is often marked so
+        ({"ImageLaterality": "B"}, []),
+        ({"ImageLaterality": "U", "Laterality": "B"}, []),
+        ({"ImageLaterality": "l "}, []),
+        ({"ImageLaterality": "", "Laterality": ""}, []),
+        # one of the two is sure
+        ({"ImageLaterality": "L", "Laterality": "?"}, ["Laterality"]),
+    ],
+)
+def test_a_laterality_that_the_standard_does_not_know_is_reported(
+    write_dicom: Any, elements: dict[str, Any], expected: list[str]
+) -> None:
+    """It tells nothing of the side, and nobody should think that it was missing; the code itself is not repeated."""
+    (frame,) = frames_of(write_dicom("a.dcm", PIXELS, **elements))
+    told = [f"laterality: {keyword} holds a code that DICOM does not know" for keyword in expected]
+    assert told == list(frame.remarks)
+    side = elements["ImageLaterality"].strip().upper()
+    assert (side if side == "L" else "unknown") == frame.laterality
+
+
+def test_a_frame_laterality_that_the_standard_does_not_know_is_reported(write_dicom: Any) -> None:
+    """Of an enhanced object, each frame for itself."""
+    groups = []
+    for code in ("L", "Q"):
+        anatomy, group = Dataset(), Dataset()
+        anatomy.FrameLaterality = code
+        group.FrameAnatomySequence = [anatomy]
+        groups.append(group)
+    path = write_dicom("e.dcm", np.stack([PIXELS] * 2), NumberOfFrames=2, PerFrameFunctionalGroupsSequence=groups)
+    one, other = frames_of(path)
+    assert () == one.remarks
+    assert ("laterality: FrameLaterality holds a code that DICOM does not know",) == other.remarks
+
+
 def test_plane_comes_from_geometry_and_words_that_disagree_are_reported(write_dicom: Any) -> None:
     """The words of a series are often left over from another protocol."""
     place = {"ImagePositionPatient": LEFT, "ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "PixelSpacing": [1.0, 1.0]}
