@@ -17,6 +17,7 @@ from bcdx.config import Evaluate
 from bcdx.errors import RecordsError, RunError
 
 if TYPE_CHECKING:
+    from bcdx.evidence.calibration import Calibration
     from bcdx.learning.data import Data
     from bcdx.learning.job import Outcome
     from bcdx.learning.run import Run
@@ -31,7 +32,8 @@ FILES = ("metrics.json", "predictions.csv", "report.html", "model_card.md")
 def evaluate_run(settings: Evaluate) -> Outcome:
     """Score one split of a collection with a finished run's model; another collection is external validation.
 
-    Writes `metrics.json` and `predictions.csv`. Operating points are the run's own, chosen on its validation split.
+    Writes `metrics.json`, `predictions.csv`, `report.html` and `model_card.md`. Calibration and operating points are
+    the run's own, chosen on its validation split; for the mean of other views than the run's there are none.
 
     Raises:
         BcdxError: The run is unfinished, or the shards do not fit its model.
@@ -54,11 +56,12 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     _check_fit(run, data, settings.split)
     views = choose_views(run, calibration, settings.test_views)
     model = load_model(folder / runs.MODEL)
+    calibration, warnings = _fit_views(calibration, views)
     subject = Subject(model, run, calibration, data, views, settings.batch_size)
     tested = examine_split(subject, settings.split)
     table = tested.sight.table
     metrics = measure(subject, tested, prevalence=settings.prevalence)
-    metrics = {**metrics, "data_hash": data.manifest.data_hash, "test_views": views, **_warn_of_overlap(run, table)}
+    metrics |= {"data_hash": data.manifest.data_hash, "test_views": views, **warnings, **_warn_of_overlap(run, table)}
     metrics |= {**data.manifest.warnings(), **_compare_familiarity(folder, tested)}
     if settings.beside is not None:
         metrics |= _read_beside(expand_path(settings.beside), run, tested)
@@ -67,6 +70,21 @@ def evaluate_run(settings: Evaluate) -> Outcome:
         report_split(subject, tested, metrics, stage, source=folder, examples=settings.examples)
         write_json(stage / runs.METRICS, metrics)
     return Outcome(out, run, metrics)
+
+
+def _fit_views(calibration: Calibration, views: int) -> tuple[Calibration, dict[str, str]]:
+    """Return what validation decided for scores of so many views; nothing, and a warning to be stored, for others."""
+    from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
+    from bcdx.evidence.operating import OPERATING_POINTS
+    from bcdx.evidence.scores import LEVELS
+
+    if views == calibration.test_views:
+        return calibration, {}
+    reason = f"the run's calibration and thresholds are for the mean of {calibration.test_views} views, not of {views}"
+    blank = LevelCalibration(Calibrator(reason=reason), dict.fromkeys(OPERATING_POINTS))
+    text = f"{reason}: scores are not calibrated, and there are no operating points"
+    logger.warning("%s", text)
+    return Calibration(calibration.top_slices, views, dict.fromkeys(LEVELS, blank)), {"views_warning": text}
 
 
 def _compare_familiarity(folder: Path, tested: Tested) -> dict[str, Any]:

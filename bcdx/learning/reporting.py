@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from bcdx.evidence.calibration import Calibration
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.diagnosis.pictures import draw_candidates
+from bcdx.evidence.operating import MAIN_POINT, call_classes
 from bcdx.evidence.pictures.curves import draw_confusion, draw_precision_recall, draw_reliability, draw_roc
 from bcdx.evidence.pictures.overlays import draw_overlay
 from bcdx.evidence.pointing import PUBLISHED_TOLERANCE, find_known, score_pointing
-from bcdx.evidence.report.facts import Example, Plate, ReportFacts, read_trials
+from bcdx.evidence.report.facts import Example, Origin, Plate, ReportFacts, Saliency, read_trials
 from bcdx.evidence.report.pages import write_report
 from bcdx.learning.monitoring import show_images
+from bcdx.learning.run import Run
 from bcdx.learning.saliency import check_by_randomising, explain
 from bcdx.learning.scoring import VALIDATION, read_predictions
 from bcdx.learning.testing import Subject, Tested
@@ -28,7 +30,6 @@ from bcdx.records.manifest import CARD, Manifest
 
 Floats = NDArray[np.float32]
 
-FULL_RANGE = 65535.0
 MOST_CHECKED = 32
 """Samples on whose heat maps the randomisation check is made."""
 MOST_POINTED = 512
@@ -71,12 +72,13 @@ def report_split(
     facts = gather_facts(subject, tested, metrics, examples=examples)
     commands = (f"python -m bcdx.evaluate {source.name} --records RECORDS --split {tested.split}",)
     title = f"{source.name} on {subject.data.folder.name}"
-    write_report(out, replace(facts, title=title, trials=read_trials(source), commands=commands))
+    training_card = read_card(source / subject.run.records, subject.run.data_hash)
+    facts = replace(facts, title=title, trials=read_trials(source), commands=commands, training_card=training_card)
+    write_report(out, facts)
 
 
 def gather_facts(subject: Subject, tested: Tested, metrics: Mapping[str, Any], *, examples: int) -> ReportFacts:
     """Return what every report says: figures, cases with heat maps, and checks of these."""
-    card = subject.data.folder / CARD[0]
     shown = examples if may_show(subject.data.manifest) else 0
     chosen = choose_examples(tested.cases, subject.calibration, shown)
     images = pick_images(subject, tested.split, [index for index, _ in chosen])
@@ -86,11 +88,28 @@ def gather_facts(subject: Subject, tested: Tested, metrics: Mapping[str, Any], *
         metrics=metrics,
         calibration=subject.calibration,
         cases=tested.cases,
-        card=json.loads(card.read_text()) if card.exists() else None,
+        origin=find_origin(subject.run, subject.data.manifest, tested.split),
+        card=read_card(subject.data.folder, subject.data.manifest.data_hash),
         examples=draw_examples(subject, tested, chosen, images),
         saliency=check_saliency(subject, tested),
         thresholding=_draw_thresholds(subject, tested, chosen, images),
     )
+
+
+def find_origin(run: Run, manifest: Manifest, split: str) -> Origin:
+    """Return what a tested split is to the run."""
+    if manifest.data_hash != run.data_hash:
+        return "other shards"
+    return "own test" if split == "test" else "own split"
+
+
+def read_card(folder: Path, data_hash: str) -> dict[str, Any] | None:
+    """Return the dataset card of shards; None where there is none, or where it is of other shards by now."""
+    try:
+        card: dict[str, Any] = json.loads((folder / CARD[0]).read_text())
+    except (OSError, ValueError):
+        return None
+    return card if card.get("data_hash") == data_hash else None
 
 
 def may_show(manifest: Manifest) -> bool:
@@ -106,7 +125,7 @@ def choose_examples(cases: Cases, calibration: Calibration, count: int) -> list[
     level = calibration.at_level("slice")
     probabilities = level.calibrator.apply(cases.probabilities, cases.positive)
     errors = 1.0 - probabilities[np.arange(len(cases.labels)), cases.labels]
-    right = call_classes(probabilities, level.operating_points.get("youden"), cases.positive) == cases.labels
+    right = call_classes(probabilities, level.operating_points.get(MAIN_POINT), cases.positive) == cases.labels
     order = np.argsort(errors, kind="stable")
     best, worst = order[right[order]], order[::-1][~right[order][::-1]]
     return [
@@ -114,13 +133,6 @@ def choose_examples(cases: Cases, calibration: Calibration, count: int) -> list[
         for kind, ordered in (("right", best), ("wrong", worst))
         for index in _one_a_patient(ordered, cases, count)
     ]
-
-
-def call_classes(probabilities: NDArray[np.float64], threshold: float | None, positive: int) -> NDArray[np.int64]:
-    """Return the class that each unit is called: by the threshold, or where there is none the most probable one."""
-    if threshold is None or probabilities.shape[1] > 2:
-        return np.asarray(probabilities.argmax(axis=1), np.int64)
-    return np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
 
 
 def _one_a_patient(order: NDArray[np.int64], cases: Cases, count: int) -> list[int]:
@@ -176,39 +188,41 @@ def draw_examples(
     )
 
 
-def check_saliency(subject: Subject, tested: Tested) -> dict[str, Any]:
+def check_saliency(subject: Subject, tested: Tested) -> Saliency:
     """Return what is known of how far heat maps can be trusted: a check by random weights, and the pointing game."""
     cases, boxes = tested.cases, tested.sight.table.lesion_box
     positives = np.flatnonzero(cases.labels == cases.positive)
     if not positives.size:
-        return {}
+        return Saliency()
     step = max(1, len(positives) // MOST_CHECKED)
     images = pick_images(subject, tested.split, [int(one) for one in positives[::step][:MOST_CHECKED]])
-    found: dict[str, Any] = {
-        "check by random weights": check_by_randomising(subject.model, images, positive=cases.positive)
-    }
+    randomised = check_by_randomising(subject.model, images, positive=cases.positive)
     known = np.flatnonzero(find_known(boxes))[:MOST_POINTED]
-    if known.size:
-        images = pick_images(subject, tested.split, [int(one) for one in known])
-        maps = explain(subject.model, images, positive=cases.positive)
-        for name, tolerance in (("in the lesion's box", 0.0), ("within 15 px of it", PUBLISHED_TOLERANCE)):
-            found[f"pointing game, {name}"] = score_pointing(
-                maps, images, boxes[known], patients=cases.patients[known], tolerance=tolerance
-            )
-    return found
+    if not known.size:
+        return Saliency(randomised)
+    images = pick_images(subject, tested.split, [int(one) for one in known])
+    maps = explain(subject.model, images, positive=cases.positive)
+    patients = cases.patients[known]
+    return Saliency(
+        randomised,
+        tuple(
+            score_pointing(maps, images, boxes[known], patients=patients, tolerance=tolerance)
+            for tolerance in (0.0, PUBLISHED_TOLERANCE)
+        ),
+    )
 
 
 def draw_test(cases: Cases, subject: Subject) -> dict[str, NDArray[np.uint8]]:
-    """Return the figures of the test's samples, calibrated, for TensorBoard."""
+    """Return the figures of the test's samples for TensorBoard: curves of raw scores, the others calibrated."""
     level = subject.calibration.at_level("slice")
     probabilities = level.calibrator.apply(cases.probabilities, cases.positive)
-    predicted = call_classes(probabilities, level.operating_points.get("youden"), cases.positive)
-    scores, positives = probabilities[:, cases.positive], cases.labels == cases.positive
-    title = f"test, per sample: {subject.run.positive}"
+    predicted = call_classes(probabilities, level.operating_points.get(MAIN_POINT), cases.positive)
+    scores, positives = cases.probabilities[:, cases.positive], cases.labels == cases.positive
+    title = f"test, per sample: {subject.run.positive}{' against the rest' if cases.classes > 2 else ''}"
     return {
         "roc": draw_roc(scores, positives, title=title),
         "precision_recall": draw_precision_recall(scores, positives, title=title),
-        "reliability": draw_reliability(scores, positives, title=title),
+        "reliability": draw_reliability(probabilities[:, cases.positive], positives, title=title),
         "confusion": draw_confusion(predicted, cases.labels, subject.run.classes, title="test, per sample"),
     }
 
@@ -220,9 +234,8 @@ def _draw_thresholds(
     cases = tested.cases
     for (index, kind), image in zip(chosen, images, strict=True):
         if kind == "right" and cases.labels[index] == cases.positive:
-            stored = np.rint(image * FULL_RANGE).astype(np.uint16)
             channels = subject.run.dataset["channels"]
-            picture = draw_candidates(stored, channels if isinstance(channels, str) else tuple(channels))
+            picture = draw_candidates(image, channels if isinstance(channels, str) else tuple(channels))
             return Plate(
                 picture, f"Classical thresholds on the {subject.run.positive} slice that is most surely right."
             )

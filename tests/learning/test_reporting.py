@@ -9,7 +9,8 @@ import pytest
 
 from bcdx.evidence.calibration import Calibration, LevelCalibration
 from bcdx.evidence.cases import Cases
-from bcdx.learning.reporting import call_classes, choose_examples, may_show
+from bcdx.learning.reporting import choose_examples, find_origin, may_show, read_card
+from bcdx.learning.run import Run
 from bcdx.records.manifest import Left, read_manifest
 
 
@@ -44,11 +45,24 @@ def test_examples_are_as_many_as_there_are(count: int) -> None:
     assert len(choose_examples(make_cases([0.9, 0.1], [1, 0], "ab"), at(0.5), count)) == min(count, 2)
 
 
-def test_calls_without_threshold_are_the_most_probable_class() -> None:
-    """As for more than two classes."""
-    probabilities = np.array([[0.4, 0.6], [0.7, 0.3]])
-    assert call_classes(probabilities, None, 1).tolist() == [1, 0]
-    assert call_classes(probabilities, 0.65, 1).tolist() == [0, 0]
+def test_origin_is_told_by_the_hash_of_the_data(records: Path) -> None:
+    """The run's own test, another split that it knows, or other shards, whatever their split is called."""
+    manifest = read_manifest(records)
+    own, other = (Run.model_construct(data_hash=one) for one in (manifest.data_hash, "0" * 64))
+    assert ["own test", "own split"] == [find_origin(own, manifest, split) for split in ("test", "validation")]
+    assert "other shards" == find_origin(other, manifest, "test")
+
+
+def test_card_of_other_shards_is_not_shown(records: Path, tmp_path: Path) -> None:
+    """A folder may have been written anew since the run; none, or a damaged one, is no error."""
+    manifest = read_manifest(records)
+    card = read_card(records, manifest.data_hash)
+    assert card is not None
+    assert manifest.data_hash == card["data_hash"]
+    assert read_card(records, "0" * 64) is None
+    assert read_card(tmp_path, manifest.data_hash) is None
+    (tmp_path / "card.json").write_text("{")
+    assert read_card(tmp_path, manifest.data_hash) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from bcdx.evidence.calibration import Calibration
 from bcdx.evidence.cases import Cases
 
 Pixels = NDArray[np.uint8]
+Origin = Literal["own test", "own split", "other shards"]
+"""The tested split: the run's own test; training or validation of the shards that it learned from; or other shards."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,19 @@ class Plate:
 
 
 @dataclass(frozen=True)
+class Saliency:
+    """How far heat maps can be trusted.
+
+    Attributes:
+        randomised: What `learning.saliency.check_by_randomising` gives; empty: not checked.
+        pointing: What `evidence.pointing.score_pointing` gives, one a tolerance.
+    """
+
+    randomised: Mapping[str, Any] = field(default_factory=dict)
+    pointing: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class ReportFacts:
     """All that the report says.
 
@@ -88,11 +103,13 @@ class ReportFacts:
         calibration: Chosen on validation.
         cases: Raw scores of the tested split.
         validation: Raw scores of validation before the refit, or None.
-        card: Content of the shards' `card.json`, or None.
+        origin: What the tested split is to the run.
+        card: Content of the tested shards' `card.json`, or None.
+        training_card: The same of the shards that the run learned from; its own test's are `card` once more.
         trials: Of the search; empty where nothing was searched.
         probes: What `evidence.probes.run_probes` gives.
         examples: Tested slices to show.
-        saliency: Block, sanity check, pointing score with n and baselines: name -> value.
+        saliency: What is known of heat maps.
         thresholding: Thresholds side by side, or None.
         commands: Shell lines that make the run again.
     """
@@ -103,11 +120,13 @@ class ReportFacts:
     calibration: Calibration
     cases: Cases
     validation: Cases | None = None
+    origin: Origin = "own test"
     card: Mapping[str, Any] | None = None
+    training_card: Mapping[str, Any] | None = None
     trials: tuple[TrialFacts, ...] = ()
     probes: Mapping[str, Any] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
-    saliency: Mapping[str, Any] = field(default_factory=dict)
+    saliency: Saliency = Saliency()
     thresholding: Plate | None = None
     commands: tuple[str, ...] = ()
 

@@ -9,29 +9,30 @@ from typing import Any
 from bcdx._files import write_bytes
 from bcdx.evidence.pictures.canvas import encode_png
 from bcdx.evidence.pictures.search import describe_trial
-from bcdx.evidence.report.facts import Example, Plate, ReportFacts, TrialFacts, read_trials
+from bcdx.evidence.probes.run import RULE
+from bcdx.evidence.report.checks import describe_checks, describe_familiarity, list_probes
+from bcdx.evidence.report.facts import Example, Plate, ReportFacts, Saliency, TrialFacts, read_trials
 from bcdx.evidence.report.limits import list_limits
 from bcdx.evidence.report.plates import draw_groups, draw_level, draw_search, list_groups
 from bcdx.evidence.report.words import (
-    METRIC_NAMES,
     NOTICE,
-    UNITS,
     count_patients,
-    describe_entry,
-    describe_interval,
     describe_method,
     describe_value,
+    explain_classes,
     hide_paths,
     humanise,
     list_warnings,
     state_verdict,
 )
 from bcdx.evidence.scores import LEVELS
+from bcdx.evidence.words import METRIC_NAMES, STARRED, UNITS, describe_entry, describe_interval
 
 __all__ = [
     "Example",
     "Plate",
     "ReportFacts",
+    "Saliency",
     "TrialFacts",
     "read_trials",
     "render_card",
@@ -87,10 +88,11 @@ def rank_trials(trials: tuple[TrialFacts, ...]) -> tuple[list[str], list[TrialFa
 
 
 def _render(name: str, facts: ReportFacts, **more: Any) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+    rooms = ("bcdx.evidence.report", "bcdx.records")  # the dataset card's style is the report's
     environment = Environment(
-        loader=PackageLoader("bcdx.evidence.report", "templates"),
+        loader=ChoiceLoader([PackageLoader(room, "templates") for room in rooms]),
         autoescape=name.endswith(".html"),  # Markdown shows what HTML would escape
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -105,7 +107,9 @@ def _render(name: str, facts: ReportFacts, **more: Any) -> str:
     return environment.get_template(name).render(
         facts=facts, run=facts.run, metrics=facts.metrics, card=facts.card, notice=NOTICE, units=UNITS, levels=LEVELS,
         patients=count_patients(facts.cases), warnings=list_warnings(facts), limits=list_limits(facts),
-        trial_names=names, trials=ranked, **more,
+        trial_names=names, trials=ranked, probes=list_probes(facts.probes), rule=RULE, starred=STARRED,
+        checks=describe_checks(facts), familiarity=describe_familiarity(facts), of_classes=explain_classes(facts),
+        **more,
     )  # fmt: skip
 
 

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcdx.evidence.cases import Cases, Units
+from bcdx.evidence.operating import MAIN_POINT
 from bcdx.evidence.operating import NAMES as POINT_NAMES
 from bcdx.evidence.pictures import curves
 from bcdx.evidence.pictures.canvas import Picture
 from bcdx.evidence.pictures.search import draw_depths, draw_parallel_coordinates, draw_subgroups
 from bcdx.evidence.report.facts import ReportFacts
-from bcdx.evidence.report.words import UNITS, describe_entry
+from bcdx.evidence.report.words import name_curve
 from bcdx.evidence.subgroups import UNKNOWN
+from bcdx.evidence.words import UNITS, describe_entry
 
 Floats = NDArray[np.float64]
 
@@ -92,20 +94,25 @@ def list_groups(entries: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]
 def _draw_units(facts: ReportFacts, level: str, units: Units) -> Iterator[Shown]:
     entries, names = facts.metrics[level], facts.metrics["classes"]
     positives, about = units.labels == facts.cases.positive, f"{facts.metrics['split']}, per {level}"
-    scores = _calibrate(facts, facts.cases, level)[1]
-    counted = f"n = {len(positives)} {UNITS[level]}"
-    roc = curves.draw_roc(
-        scores, positives, title=f"ROC: {about}", points=_list_points(entries), patients=units.patients, dpi=FINE
+    scores = units.probabilities[:, facts.cases.positive]
+    counted, of = f"n = {len(positives)} {UNITS[level]}", name_curve(facts)
+    points = _list_points(entries)
+    title = f"ROC, {of}: {about}"
+    roc = curves.draw_roc(scores, positives, title=title, points=points, patients=units.patients, dpi=FINE)
+    text = f"ROC AUC per {level}{_name_mean(facts)} {describe_entry(entries['auc'])}, {counted}."
+    marks = " Marks: thresholds chosen on validation." if points else ""
+    yield Shown(f"roc-{level}", roc, f"ROC curve of {of}: {text}", f"{text}{marks}")
+    curve = curves.draw_precision_recall(scores, positives, title=f"precision, {of}: {about}", dpi=FINE)
+    text = (
+        f"Average precision per {level}{_name_mean(facts)} {describe_entry(entries['average_precision'])}, {counted}."
     )
-    text = f"ROC AUC per {level} {describe_entry(entries['auc'])}, {counted}."
-    yield Shown(f"roc-{level}", roc, f"ROC curve: {text}", f"{text} Marks: thresholds chosen on validation.")
-    curve = curves.draw_precision_recall(scores, positives, title=f"precision and recall: {about}", dpi=FINE)
-    text = f"Average precision per {level} {describe_entry(entries['average_precision'])}, {counted}."
-    yield Shown(f"precision-recall-{level}", curve, f"Precision-recall curve: {text}", text)
-    yield _draw_reliability(facts, facts.cases, level, facts.metrics["split"])
+    yield Shown(f"precision-recall-{level}", curve, f"Precision-recall curve of {of}: {text}", text)
+    split = str(facts.metrics["split"])
+    fitted = facts.origin == "own split" and split == "validation"
+    yield _draw_reliability(facts, facts.cases, level, split=split, fitted=fitted)
     if facts.validation is not None and facts.validation.at_level(level) is not None:
-        yield _draw_reliability(facts, facts.validation, level, "validation")
-    counts = np.asarray(_count_confusion(facts, level, units, scores))
+        yield _draw_reliability(facts, facts.validation, level, split="validation", fitted=True)
+    counts = np.asarray(entries["confusion_matrix"])
     picture = curves.draw_counts(counts, names, title=f"confusion: {about}", dpi=FINE)
     text = "; ".join(
         f"{counts[row, column]} {names[row]} called {names[column]}" for row, column in np.ndindex(counts.shape)
@@ -113,19 +120,29 @@ def _draw_units(facts: ReportFacts, level: str, units: Units) -> Iterator[Shown]
     yield Shown(f"confusion-{level}", picture, f"Confusion matrix: {text}", f"Per {level}, {_say_rule(facts, level)}.")
 
 
-def _draw_reliability(facts: ReportFacts, cases: Cases, level: str, split: str) -> Shown:
+def _name_mean(facts: ReportFacts) -> str:
+    return "" if facts.cases.classes == 2 else ", mean over classes,"
+
+
+def _draw_reliability(facts: ReportFacts, cases: Cases, level: str, *, split: str, fitted: bool) -> Shown:
+    """Return the diagrams of a split's units; `fitted` says that calibration was fitted on these."""
     units = cases.at_level(level)
     raw, calibrated = _calibrate(facts, cases, level)
     positives = np.zeros(0, np.bool_) if units is None else units.labels == cases.positive
     patients = None if units is None else units.patients
-    pair = {"before calibration": raw, "after calibration": calibrated}
+    method = facts.calibration.at_level(level).calibrator.method
+    pair, said = {"before calibration": raw, "after calibration": calibrated}, f"Calibration: {method}."
+    words = "How often what was predicted came true, in ten bins, before and after calibration"
+    if method == "none":
+        pair, said = {"not calibrated": raw}, "These scores are not calibrated."
+        words = "How often what was predicted came true, in ten bins"
+    elif fitted:
+        said = "Calibration was fitted on these."
     title = f"reliability: {split}, per {level}"
     picture = curves.draw_reliabilities(pair, positives, title=title, patients=patients, dpi=FINE)
-    method = facts.calibration.at_level(level).calibrator.method
-    fitted = "Calibration was fitted on these." if split == "validation" else f"Calibration: {method}."
-    words = "How often what was predicted came true, in ten bins, before and after calibration"
-    caption = f"Per {level}, {len(positives)} {UNITS[level]} of {split}. Bars: 95 %, patients resampled. {fitted}"
-    return Shown(f"reliability-{split}-{level}", picture, f"{words}, {split}, per {level}", caption, broad=True)
+    caption = f"Per {level}, {len(positives)} {UNITS[level]} of {split}. Bars: 95 %, patients resampled. {said}"
+    broad = len(pair) > 1
+    return Shown(f"reliability-{split}-{level}", picture, f"{words}, {split}, per {level}", caption, broad=broad)
 
 
 def _calibrate(facts: ReportFacts, cases: Cases, level: str) -> tuple[Floats, Floats]:
@@ -146,20 +163,8 @@ def _list_points(entries: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     return {name: pair for name, pair in found.items() if None not in pair}
 
 
-def _count_confusion(facts: ReportFacts, level: str, units: Units, scores: Floats) -> Any:
-    """Return the counts of `metrics.json`, else those at the Youden threshold."""
-    stored = facts.metrics[level].get("confusion_matrix")
-    if stored is not None:
-        return stored
-    from sklearn.metrics import confusion_matrix
-
-    predicted, positive = units.probabilities.argmax(axis=1), facts.cases.positive
-    threshold = facts.calibration.at_level(level).operating_points.get("youden")
-    if threshold is not None:
-        predicted = np.where(scores >= threshold, positive, 1 - positive)
-    return confusion_matrix(units.labels, predicted, labels=range(facts.cases.classes))
-
-
 def _say_rule(facts: ReportFacts, level: str) -> str:
-    threshold = facts.calibration.at_level(level).operating_points.get("youden")
-    return "the class of the highest score" if threshold is None else f"Youden threshold {threshold:.3f} of validation"
+    threshold = facts.calibration.at_level(level).operating_points.get(MAIN_POINT)
+    if threshold is None or facts.cases.classes > 2:
+        return "the class of the highest score"
+    return f"Youden threshold {threshold:.3f} of validation"

@@ -10,26 +10,16 @@ from typing import Any
 import numpy as np
 
 from bcdx.evidence.cases import Cases
+from bcdx.evidence.operating import MAIN_POINT
 from bcdx.evidence.operating import NAMES as POINT_NAMES
-from bcdx.evidence.report.facts import ReportFacts
+from bcdx.evidence.report.facts import Origin, ReportFacts
 from bcdx.evidence.scores import LEVELS
+from bcdx.evidence.words import METRIC_NAMES, UNITS, describe_entry
 
 NOTICE = "Research use only. Not a medical device. Not to be used for the care of any patient."
-METRIC_NAMES = {
-    "auc": "ROC AUC",
-    "average_precision": "average precision",
-    "sensitivity": "sensitivity at the Youden threshold",
-    "specificity": "specificity at the Youden threshold",
-    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity, read off this ROC",
-    "sensitivity_at_98_specificity": "sensitivity at 98 % specificity, read off this ROC",
-    "brier": "Brier score, calibrated",
-    "ece": "ECE, calibrated, 10 bins",
-    "brier_uncalibrated": "Brier score, raw",
-    "ece_uncalibrated": "ECE, raw, 10 bins",
-}
-UNITS = {"slice": "slices", "breast": "breasts", "patient": "patients"}
 PATH = re.compile(r"(?<![\w.])(?:~|\.{1,2})?/(?:[^\s/:'\"]+/)+[^\s:'\",;)]*|\b[A-Za-z]:\\[^\s'\"]+")
 """What looks like the path of a file: messages of failed trials may hold some."""
+WHOSE: Mapping[Origin, str] = {"own test": "", "own split": "", "other shards": " of other shards than the model's own"}
 
 
 @dataclass(frozen=True)
@@ -50,17 +40,39 @@ class Verdict:
 def state_verdict(facts: ReportFacts) -> Verdict:
     """Return the verdict at the coarsest level at which AUC is defined, never at one that hides coarser truth."""
     level = find_level(facts.metrics)
-    positive, split = facts.metrics["positive"], facts.metrics["split"]
+    split = f"{facts.metrics['split']} split{WHOSE[facts.origin]}"
     if level is None:
         reasons = "; ".join(f"per {one}: {facts.metrics[one]['auc'].get('reason', 'unknown')}" for one in LEVELS)
-        return Verdict(None, f"No ROC AUC is defined on the {split} split, at no level ({reasons}).", ())
+        return Verdict(None, f"No ROC AUC is defined on the {split}, at no level ({reasons}).", ())
     entry = facts.metrics[level]["auc"]
     counted = f"{entry['n']} {UNITS[level]}"
     if level != "patient":
         counted += f" of {count_patients(facts.cases)} patients"
-    headline = f"ROC AUC per {level} for {positive}: {describe_entry(entry)}, on {counted} of the {split} split."
+    headline = f"ROC AUC per {level}{_say_of_what(facts)}: {describe_entry(entry)}, on {counted} of the {split}."
     missing = [describe_missing(facts, one) for one in LEVELS[: LEVELS.index(level)]]
     return Verdict(level, headline, tuple(one for one in (_state_point(facts, level), *missing) if one))
+
+
+def explain_classes(facts: ReportFacts) -> str:
+    """Return what figures of more than two classes are, "" for two."""
+    if facts.cases.classes == 2:
+        return ""
+    return (
+        f"With {facts.cases.classes} classes ROC AUC and average precision are means over the classes, each against "
+        "the rest; the Brier score is summed over classes, and ECE is that of the most probable class. Curves and "
+        f"reliability show {facts.metrics['positive']} against the rest, so what they name differs from these figures."
+    )
+
+
+def name_curve(facts: ReportFacts) -> str:
+    """Return what a curve is of: the positive class, where there are more than two against the rest."""
+    return f"{facts.metrics['positive']}{'' if facts.cases.classes == 2 else ' against the rest'}"
+
+
+def _say_of_what(facts: ReportFacts) -> str:
+    if facts.cases.classes == 2:
+        return f" for {facts.metrics['positive']}"
+    return f", the mean of {facts.cases.classes} classes each against the rest"
 
 
 def find_level(metrics: Mapping[str, Any]) -> str | None:
@@ -86,22 +98,6 @@ def describe_missing(facts: ReportFacts, level: str) -> str:
     return f"{text}. {told}: how many {UNITS[level]} would be found, or called ill wrongly, it does not say."
 
 
-def describe_entry(entry: Mapping[str, Any], digits: int = 3) -> str:
-    """Return a figure with its interval, or why it is undefined."""
-    if entry.get("value") is None:
-        return f"undefined ({entry.get('reason', 'no reason is known')})"
-    return f"{entry['value']:.{digits}f} ({describe_interval(entry, digits)})"
-
-
-def describe_interval(entry: Mapping[str, Any], digits: int = 3) -> str:
-    """Return the interval in words."""
-    if entry.get("low") is None or entry.get("high") is None:
-        return "no interval"
-    if entry["low"] == entry["high"]:
-        return "no spread in resamples"
-    return f"95 % interval {entry['low']:.{digits}f} to {entry['high']:.{digits}f}"
-
-
 def describe_method(entry: Mapping[str, Any]) -> str:
     """Return how a figure's interval was made and where its threshold comes from."""
     made = entry.get("method") or (f"{entry['resamples']:,} resamples of patients" if entry.get("resamples") else "")
@@ -115,8 +111,12 @@ def list_warnings(facts: ReportFacts) -> list[tuple[str, str]]:
     kinds = {"leak_warning": "LEAKING", "overlap_warning": "Overlap"}
     warnings = [(kinds.get(name, "Beware"), text.removeprefix("LEAKING: ")) for name, text in found]
     reached = [name for name, probe in facts.probes.items() if isinstance(probe, Mapping) and probe.get("reached")]
-    warnings += [("Shortcut", f"the probe “{humanise(name)}” reaches the result: see Probes") for name in reached]
-    return warnings + [("Data", str(text)) for text in (facts.card or {}).get("warnings", ())]
+    text = "the probe “{}” reaches the result per slice: see Probes"
+    warnings += [("Shortcut", text.format(humanise(name))) for name in reached]
+    warnings += [("Data", str(text)) for text in (facts.card or {}).get("warnings", ())]
+    if facts.origin == "other shards":
+        warnings += [("Training data", str(text)) for text in (facts.training_card or {}).get("warnings", ())]
+    return warnings
 
 
 def humanise(name: str) -> str:
@@ -148,7 +148,7 @@ def hide_paths(text: str) -> str:
 
 def _state_point(facts: ReportFacts, level: str) -> str:
     metrics = facts.metrics[level]
-    threshold = facts.calibration.at_level(level).operating_points.get("youden")
+    threshold = facts.calibration.at_level(level).operating_points.get(MAIN_POINT)
     if threshold is None or metrics["sensitivity"]["value"] is None:
         return f"No operating point per {level}: {metrics['sensitivity'].get('reason', 'none could be chosen')}."
     return (

@@ -24,6 +24,7 @@ from bcdx.evidence.report.pages import (
     Example,
     Plate,
     ReportFacts,
+    Saliency,
     TrialFacts,
     read_trials,
     render_card,
@@ -117,6 +118,16 @@ CARD = {
 }  # fmt: skip
 
 
+RANDOMISED = {
+    "block": "mixed3", "n": 30, "limit": 0.3, "correlation": 0.017, "correlation_head": 0.0079, "passed": True,
+}  # fmt: skip
+RATE = {"value": 0.5, "low": 0.3, "high": 0.7, "hits": 5, "n": 10}
+POINTING = {
+    "n": 10, "patients": 4, "tolerance": 15.0, "silent": 1, "heat map": RATE, "centre": {**RATE, "hits": 2},
+    "brightest": {**RATE, "hits": 3},
+}  # fmt: skip
+
+
 def make_facts(*, healthy: bool = False, **more: Any) -> ReportFacts:
     """Facts of a small run; without `healthy` every patient has a tumour."""
     cases, validation = make_cases(healthy=healthy), make_cases(healthy=healthy, seed=1)
@@ -128,7 +139,7 @@ def make_facts(*, healthy: bool = False, **more: Any) -> ReportFacts:
         "trials": TRIALS,
         "probes": {"mean_intensity": {"auc": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 160}, "reached": True}},
         "examples": (Example(PICTURE, draw_overlay(PICTURE / 255, PICTURE[..., 0] / 255), "tumour", 0.876, "right"),),
-        "saliency": {"block": "mixed3"},
+        "saliency": Saliency(RANDOMISED),
         "commands": ("bcdx tune x.toml",),
     }
     return ReportFacts("a <small> run", calibration=calibration, cases=cases, **{**base, **more})
@@ -170,7 +181,7 @@ def test_report_tells_what_each_picture_shows(page: Page) -> None:
 def test_report_shows_the_metrics_as_they_are(facts: ReportFacts, page: Page) -> None:
     """Each row of the table has its entry's value, interval and n, to three digits."""
     rows = {row[0]: row[1:] for row in page.tables["metrics-slice"]}
-    for name, key in (("ROC AUC", "auc"), ("Brier score, calibrated", "brier"), ("ECE, calibrated, 10 bins", "ece")):
+    for name, key in (("ROC AUC", "auc"), ("Brier score", "brier"), ("ECE, 10 bins", "ece")):
         entry = facts.metrics["slice"][key]
         expected = [f"{entry['value']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}", str(entry["n"])]
         assert expected == rows[name][:3]
@@ -227,7 +238,7 @@ def test_every_number_of_the_verdict_stands_with_its_level(facts: ReportFacts) -
 
 def test_leak_stands_before_the_verdict() -> None:
     """The warning is large, first, and in the model card, too; sections without facts say so."""
-    facts = make_facts(trials=(), probes={}, examples=(), saliency={}, commands=())
+    facts = make_facts(trials=(), probes={}, examples=(), saliency=Saliency(), commands=())
     facts = replace(facts, metrics={**facts.metrics, "leak_warning": LEAK, "warning": "every file a patient"})
     html = render_report(facts)
     page = Page(html)
@@ -241,7 +252,7 @@ def test_leak_stands_before_the_verdict() -> None:
 
 def test_probe_that_reaches_the_result_is_a_warning(facts: ReportFacts, page: Page) -> None:
     """It stands in the box above the verdict, the other probes do not."""
-    assert [("Shortcut", "the probe “mean intensity” reaches the result: see Probes")] == list_warnings(facts)
+    assert [("Shortcut", "the probe “mean intensity” reaches the result per slice: see Probes")] == list_warnings(facts)
     assert page.text.index("mean intensity") < page.text.index("ROC AUC per slice")
 
 
