@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,37 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+HERE = Path(__file__).parent
+RUN = "finished run"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what takes long: processes then end together."""
+    items.sort(key=lambda item: _order(_find_group(item.nodeid.partition("::")[0])))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a process whole files, and one of them all files that share the finished run: it is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _find_group(nodeid.partition("::")[0])
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@functools.cache
+def _find_group(file: str) -> str:
+    """Return what a file's tests are dealt with: `RUN`, or the file alone."""
+    path = HERE.parent / file
+    return RUN if path.is_file() and re.search("(finished|calibrated)_run", path.read_text()) else file
+
+
+def _order(group: str) -> int:
+    return 0 if group == RUN else 1 if "/learning/" in group else 2
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from bcdx._recipes import load_recipe
-from bcdx.config import Fit, Network, Optimizer
+from bcdx.config import Fit, Network, Optimizer, Report
 from bcdx.errors import TrainingError
 from bcdx.fit import fit_model
 from bcdx.learning import job
@@ -31,13 +31,15 @@ def cheap_fit(records: Path, out: Path, **optimizer: float) -> Fit:
         network=Network(depth="mixed0/mixed0"),
         refit="train",
         optimizer=Optimizer(**{"epochs": 1, "precision": "float32", **optimizer}),
+        report=Report(images_every=0, examples=0),
     )
 
 
 def test_selected_fit_of_a_search_can_be_fitted_again(finished_run: Path, collection: Path) -> None:
     """`best.toml` gives the search's own model: the same predictions, and all that a run folder holds but trials."""
     again = collection / "again"
-    fit_model(load_recipe(finished_run / "best.toml", Fit).model_copy(update={"out": str(again)}))
+    changes = {"out": str(again), "report": Report(images_every=0, examples=0)}
+    fit_model(load_recipe(finished_run / "best.toml", Fit).model_copy(update=changes))
     kept = {path.name for path in finished_run.iterdir()} - {"trials"}
     assert kept == {path.name for path in again.iterdir()}
     expected, actual = ((folder / "predictions.csv").read_text() for folder in (finished_run, again))

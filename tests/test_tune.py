@@ -173,6 +173,7 @@ def _cheap_search(**changes: Any) -> config.Tune:
         network=config.Network(depth="mixed0/mixed0"),
         optimizer=config.Optimizer(epochs=1),
         search=config.Search(trials=1),
+        report=config.Report(images_every=0, examples=0),
         **changes,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,35 @@ import pytest
 
 from bcdx.config import Network
 from bcdx.errors import SettingsError
-from bcdx.learning.network import attach_head, build_body, build_model, load_model
+from bcdx.learning.network import attach_head, build_body, build_model, freeze, load_body_weights, load_model
 
 SHAPE = (75, 75, 1)
 
 
 def build(depth: str = "none/mixed0", *, classes: int = 2, seed: int = 0, **settings: Any) -> keras.Model:
+    """A model of its own."""
     shape = settings.pop("shape", SHAPE)
     policy = settings.pop("policy", "float32")
     return build_model(Network(depth=depth, **settings), input_shape=shape, classes=classes, policy=policy, seed=seed)
 
 
+@functools.cache
+def share_body() -> keras.Model:
+    """What is costly to build and is not changed by those who look at a model."""
+    return build_body(Network(), input_shape=SHAPE, policy="float32", seed=0)
+
+
+def build_on_shared(depth: str = "none/mixed0", *, classes: int = 2, **settings: Any) -> keras.Model:
+    """What `build` gives, on the shared body."""
+    model = attach_head(share_body(), Network(depth=depth, **settings), classes=classes, seed=0)
+    freeze(model, depth.partition("/")[0])
+    return model
+
+
 def fit_a_little(model: keras.Model) -> None:
     generator = np.random.default_rng(0)
-    model.compile(keras.optimizers.Adam(1e-2), keras.losses.BinaryCrossentropy())
-    model.fit(generator.random((8, *SHAPE), np.float32), np.arange(8) % 2, batch_size=4, epochs=2, verbose=0)
+    model.compile(keras.optimizers.Adam(1e-2), keras.losses.BinaryCrossentropy(), jit_compile=False)
+    model.fit(generator.random((8, *SHAPE), np.float32), np.arange(8) % 2, batch_size=4, epochs=1, verbose=0)
 
 
 def batchnorm_statistics(model: keras.Model) -> list[np.ndarray]:
@@ -67,7 +82,7 @@ def test_frozen_weights_are_bit_identical_after_fit_and_the_others_move() -> Non
                                                            ("mixed2/mixed0+mixed3", "mixed3", "mixed4")])  # fmt: skip
 def test_what_lies_behind_the_last_block_read_is_not_built(depth: str, present: str, absent: str) -> None:
     """A model that reads mixed0 has no mixed1."""
-    names = {layer.name for layer in build(depth).layers}
+    names = {layer.name for layer in build_on_shared(depth).layers}
     assert present in names
     assert absent not in names
 
@@ -75,13 +90,13 @@ def test_what_lies_behind_the_last_block_read_is_not_built(depth: str, present: 
 @pytest.mark.parametrize(("pooling", "width"), [("average", 256), ("maximum", 256), ("both", 512)])
 def test_pooling_decides_the_width_of_the_features(pooling: str, width: int) -> None:
     """mixed0 has 256 channels."""
-    assert width == build(pooling=pooling).get_layer("features").output.shape[-1]
+    assert width == build_on_shared(pooling=pooling).get_layer("features").output.shape[-1]
 
 
 @pytest.mark.parametrize(("classes", "columns"), [(2, 1), (3, 3)])
 def test_output_is_a_probability_per_class(classes: int, columns: int) -> None:
     """One column for two classes; else rows that add up to 1."""
-    scores = np.asarray(build(classes=classes)(np.random.default_rng(0).random((4, *SHAPE), np.float32)))
+    scores = np.asarray(build_on_shared(classes=classes)(np.random.default_rng(0).random((4, *SHAPE), np.float32)))
     assert (4, columns) == scores.shape
     assert ((scores >= 0) & (scores <= 1)).all()
     if classes > 2:
@@ -98,7 +113,7 @@ def test_records_of_one_to_three_channels_fit(channels: int) -> None:
 def test_grey_equals_the_same_grey_in_three_channels() -> None:
     """Repeating is all that happens to one channel."""
     image = np.random.default_rng(0).random((2, 75, 75, 1), np.float32)
-    grey = build()(image)
+    grey = build_on_shared()(image)
     np.testing.assert_allclose(grey, build(shape=(75, 75, 3))(np.repeat(image, 3, axis=-1)), rtol=1e-5)
 
 
@@ -131,12 +146,12 @@ def test_missing_or_foreign_weights_are_refused_in_one_line(tmp_path: Path) -> N
         build(weights=str(tmp_path / "none.h5"))
     (tmp_path / "a.weights.h5").write_bytes(b"nothing of the kind")
     with pytest.raises(SettingsError, match="not the weights of a Keras InceptionV3"):
-        build(weights=str(tmp_path / "a.weights.h5"))
+        load_body_weights(str(tmp_path / "a.weights.h5"))
 
 
 def test_frozen_at_the_last_block_read_only_the_head_trains() -> None:
     """Its kernel and its bias."""
-    trained = build("mixed0/mixed0").trainable_variables
+    trained = build_on_shared("mixed0/mixed0").trainable_variables
     assert [(256, 1), (1,)] == [tuple(variable.shape) for variable in trained]
 
 
