@@ -35,8 +35,8 @@ UNLIKE = (
     "images are of another kind (scanner, protocol, preparation) and that the model was not made for them."
 )
 ABSTAINING = (
-    "Of a patient or breast `diagnose` says nothing where one of the {top} images that decide is unlike. At 1 % an "
-    "image up to about {top} % of patients of the same kind are left without a verdict."
+    "The verb diagnose says nothing of a patient or breast where one of the {top} images that decide is unlike. At 1 % "
+    "an image up to about {top} % of patients of the same kind are left without a verdict."
 )
 
 
@@ -136,9 +136,11 @@ def describe_familiarity(facts: ReportFacts) -> list[str]:
         return []
     if len(facts.run.get("learned_patients", ())) < FEWEST_PATIENTS:
         return [f"Fewer than {FEWEST_PATIENTS} patients were learned from: how unlike a new image is cannot be told."]
-    top, share = facts.cases.top_slices, found["unfamiliar"] / max(1, found["n"])
-    counted = (
-        f"{found['unfamiliar']} of {found['n']} images ({share:.1%}) are unlike those of training, of "
-        f"{found['patients_with_unfamiliar']} of {found['patients']} patients."
-    )
-    return [counted, UNLIKE, ABSTAINING.format(top=top)]
+    images, patients, unlike = found["n"], found["patients"], found["unfamiliar"]
+    counted = f"None of the {images} images of {patients} patients is unlike those of training."
+    if unlike:
+        counted = (
+            f"{unlike} of {images} images ({unlike / images:.1%}) are unlike those of training, of "
+            f"{found['patients_with_unfamiliar']} of {patients} patients."
+        )
+    return [counted, UNLIKE, ABSTAINING.format(top=facts.cases.top_slices)]

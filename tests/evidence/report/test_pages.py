@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from bcdx.errors import RunError
-from bcdx.evidence.calibration import Calibration
+from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.metrics import evaluate
 from bcdx.evidence.operating import calibrate
 from bcdx.evidence.pictures.overlays import draw_overlay
 from bcdx.evidence.pictures.search import draw_depths, draw_parallel_coordinates, draw_subgroups, list_varying
+from bcdx.evidence.probes.run import RULE
+from bcdx.evidence.report.checks import describe_checks, describe_familiarity, list_probes
 from bcdx.evidence.report.limits import list_limits
 from bcdx.evidence.report.pages import (
     Example,
@@ -31,6 +33,7 @@ from bcdx.evidence.report.pages import (
     render_report,
     write_report,
 )
+from bcdx.evidence.report.plates import draw_level
 from bcdx.evidence.report.words import describe_value, hide_paths, list_warnings, state_verdict
 
 LEAK = "LEAKING: split by image"
@@ -326,6 +329,160 @@ def test_report_shows_card_thresholds_and_validation() -> None:
     assert "| test | 80 (40) | 80 (40) | 1,160 (40) |" in render_card(facts)
     assert any("validation, per slice" in one["alt"] for one in page.images)
     assert "Otsu and others." in page.text
+
+
+TRAINING_CARD = {**CARD, "warnings": ["site and class go together"], "rights": {**CARD["rights"], "licence": "CC0"}}
+
+
+def test_report_of_other_shards_keeps_both_data_sets_apart() -> None:
+    """The card of what was learned from is the training data; that of what was tested is the evaluation data."""
+    facts = make_facts(card=CARD, training_card=TRAINING_CARD, origin="other shards")
+    page, text = Page(render_report(facts)), render_card(facts)
+    assert {"splits", "training"} <= set(page.tables)
+    assert page.text.index("Tested on") < page.text.index("CC BY 4.0") < page.text.index("Learned from")
+    evaluated, trained = text.split("## Evaluation data")[1].split("## Training data")
+    assert ("CC BY 4.0" in evaluated, "CC0" in evaluated) == (True, False)
+    assert ("CC BY 4.0" in trained.split("## Quant")[0], "CC0" in trained.split("## Quant")[0]) == (False, True)
+    assert [("Data", "scanner and class go together"), ("Training data", "site and class go together")] == [
+        one for one in list_warnings(facts) if one[0] != "Shortcut"
+    ]
+    assert "of other shards than the model's own" in state_verdict(facts).headline
+    assert "Not described" in render_card(replace(facts, training_card=None)).split("## Training data")[1][:300]
+
+
+@pytest.mark.parametrize(
+    ("origin", "split", "said", "not_said"),
+    [
+        ("own test", "test", ("no other data set was tested", "the test split had no part"), ("private key",)),
+        ("other shards", "test", ("one other data set", "private key"), ("no other data set", "had no part")),
+        ("own split", "train", ("images that the model was fitted on:",), ("had no part", "chosen on:")),
+        ("own split", "validation", ("fitted on and calibration and thresholds were chosen on",), ("had no part",)),
+    ],
+)
+def test_limits_are_so_wherever_the_tested_images_come_from(
+    facts: ReportFacts, origin: Any, split: str, said: tuple[str, ...], not_said: tuple[str, ...]
+) -> None:
+    """Nothing that holds for the run's own test alone is said of another split or of other shards."""
+    limits = " ".join(list_limits(replace(facts, origin=origin, metrics={**facts.metrics, "split": split})))
+    assert [] == [one for one in said if one not in limits]
+    assert [] == [one for one in not_said if one in limits]
+
+
+def test_limits_say_for_which_share_probabilities_are(facts: ReportFacts) -> None:
+    """Validation's, which may differ from that of the tested; the latter is said, too."""
+    level = LevelCalibration(Calibrator("platt", 1.0, 0.0, 160, positive_share=0.2))
+    limits = " ".join(list_limits(replace(facts, calibration=Calibration(3, 1, {"slice": level}))))
+    assert "50% of the tested slices are tumour; probabilities are calibrated for 20%" in limits
+
+
+@pytest.mark.parametrize(("patients", "warned"), [(40, True), (80, False)])
+def test_limits_of_few_patients_say_what_intervals_are_worth(facts: ReportFacts, patients: int, warned: bool) -> None:
+    """Below about fifty they cover less than they say."""
+    names = np.array([f"p{number % patients}" for number in range(160)])
+    limits = list_limits(replace(facts, cases=replace(facts.cases, patients=names)))
+    assert warned == any("somewhat less often" in one for one in limits)
+
+
+def test_reliability_says_whether_there_is_a_calibration_and_where_it_was_fitted() -> None:
+    """Without one there is no before and after; only validation of the run itself is what it was fitted on."""
+    validation = make_cases(healthy=False, seed=1)
+    facts = make_facts(validation=validation)
+    captions = {one.name: one.caption for one in draw_level(facts, "slice")}
+    assert "fitted on these" in captions["reliability-validation-slice"]
+    assert "fitted on these" not in captions["reliability-test-slice"]
+    other = replace(facts, origin="other shards", validation=None, metrics={**facts.metrics, "split": "validation"})
+    assert not any("fitted on these" in one.caption for one in draw_level(other, "slice"))
+    none = replace(facts, calibration=Calibration(3, 1, {}))
+    shown = {one.name: one for one in draw_level(none, "slice")}["reliability-validation-slice"]
+    assert "These scores are not calibrated." in shown.caption
+    assert "calibration" not in shown.text
+    assert not shown.broad
+
+
+def make_three() -> ReportFacts:
+    """Facts of a run that tells three classes apart."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    scores = rng.random((90, 3)) + np.eye(3)[labels]
+    patients = np.array([f"patient{number // 3:02}" for number in range(90)])
+    cases = Cases(scores / scores.sum(axis=1, keepdims=True), labels, patients, np.full(90, "L"), 2)
+    calibration = calibrate(cases, test_views=1)
+    names = {"split": "test", "classes": ["normal", "benign", "tumour"], "positive": "tumour"}
+    metrics = {**names, **evaluate(cases, calibration, resamples=50)}
+    return ReportFacts("three", RUN, metrics, calibration, cases)
+
+
+def test_figures_of_three_classes_are_called_what_they_are() -> None:
+    """The AUC is a mean over classes, the curve is of one against the rest, and both are said to be so."""
+    facts = make_three()
+    assert "per slice, the mean of 3 classes each against the rest: " in state_verdict(facts).headline
+    shown = {one.name: one for one in draw_level(facts, "slice")}
+    assert "tumour against the rest" in shown["roc-slice"].text
+    assert "mean over classes" in shown["roc-slice"].caption
+    assert "the class of the highest score" in shown["confusion-slice"].caption
+    assert "With 3 classes ROC AUC" in Page(render_report(facts)).text
+    assert "With 3 classes ROC AUC" in render_card(facts)
+
+
+@pytest.mark.parametrize(
+    ("passed", "expected"),
+    [(True, "depend on what"), (False, "hardly depend on what"), (None, "could not be checked")],
+)
+def test_check_of_heat_maps_is_a_sentence(facts: ReportFacts, passed: bool | None, expected: str) -> None:
+    """It says what was done and what follows, without names of layers."""
+    facts = replace(facts, saliency=Saliency({**RANDOMISED, "passed": passed}))
+    (text,) = describe_checks(facts)
+    assert expected in text
+    assert "mixed3" not in text
+    assert ("rank correlation 0.02 over 30 tumour images" in text) == (passed is not None)
+
+
+def test_pointing_is_told_beside_what_needs_no_model(facts: ReportFacts) -> None:
+    """Hits of the map, of the middle and of the brightest point, with n, patients and what counts."""
+    (text,) = describe_checks(replace(facts, saliency=Saliency(pointing=(POINTING,))))
+    for expected in ("10 images of 4 patients", "at most 15 pixels beside it in 5 of them: 0.50", "in 2, its", "in 3."):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("unfamiliar", "learned", "expected"),
+    [(0, 20, "None of the 50 images"), (5, 20, "5 of 50 images (10.0%)"), (0, 9, "Fewer than 10 patients")],
+)
+def test_familiarity_is_told_with_what_it_means(
+    facts: ReportFacts, unfamiliar: int, learned: int, expected: str
+) -> None:
+    """How many images, how many are to be expected, and what diagnose makes of them; or why nothing can be told."""
+    found = {"n": 50, "unfamiliar": unfamiliar, "patients": 8, "patients_with_unfamiliar": min(3, unfamiliar)}
+    run = {**RUN, "learned_patients": ["x"] * learned}
+    facts = replace(facts, run=run, metrics={**facts.metrics, "familiarity": found})
+    texts = describe_familiarity(facts)
+    assert texts[0].startswith(expected)
+    assert (learned < 10) != any("up to about 3 % of patients" in one for one in texts)
+    assert Page(render_report(facts)).text.count("Images unlike those of training") == 1
+
+
+def test_probes_have_a_row_for_each_figure() -> None:
+    """What is null is left out, what is undefined says why, and the rule that all share stands once."""
+    auc = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 160}
+    probes = {
+        "mean_intensity": {"auc": auc, "reached": True, "note": f"On mean intensity alone. {RULE}"},
+        "image_split": {"auc_by_image": auc, "auc_by_patient": auc, "reached": None, "note": "Twice."},
+        "features_tell_site": {"balanced_accuracy": {"value": None, "reason": "one site", "n": 0}, "chance": None},
+    }
+    first, second, third = list_probes(probes)
+    assert ("On mean intensity alone.", (("ROC AUC", "0.900", "0.800 to 0.950", "160"),)) == (first.note, first.rows)
+    assert ["ROC AUC, split by image", "ROC AUC, split by patient"] == [row[0] for row in second.rows]
+    assert (("balanced accuracy", "undefined: one site", "", "0"),) == third.rows
+    page = Page(render_report(make_facts(probes=probes)))
+    assert 1 == page.text.count(RULE)
+    assert 5 == len(page.tables["probes"])
+
+
+def test_example_without_heat_stands_alone() -> None:
+    """One picture, and no place for a second."""
+    facts = make_facts(examples=(Example(PICTURE, None, "normal", 0.1, "right"),), trials=(), probes={})
+    inside = re.findall(r'<div class="pair">(.*?)</div>', render_report(facts), re.DOTALL)
+    assert [1] == [one.count("<img") for one in inside]
 
 
 def test_trials_are_read_by_name(tmp_path: Path) -> None:
