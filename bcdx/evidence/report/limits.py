@@ -91,8 +91,10 @@ def _limit_groups(facts: ReportFacts) -> Iterator[str]:
 
 def _limit_choices(facts: ReportFacts) -> Iterator[str]:
     level, settings = find_level(facts.metrics), facts.run.get("settings", {})
-    calibrator = None if level is None else facts.calibration.at_level(level).calibrator
-    if settings.get("refit") == "train+validation":
+    found = None if level is None else facts.calibration.at_level(level)
+    calibrator = None if found is None else found.calibrator
+    decided = found is None or found.calibrator.method != "none" or any(found.operating_points.values())
+    if decided and settings.get("refit") == "train+validation":
         yield (
             "Calibration and thresholds were chosen on validation, before the refit on training and validation "
             "together. The final model has seen more, and its scores may lie a little differently."
