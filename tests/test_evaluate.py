@@ -42,8 +42,8 @@ def test_evaluate_calibrates_each_score_once(again: Path, calibrated_run: Path) 
     expected, actual = (list(csv.DictReader((folder / "predictions.csv").open())) for folder in (calibrated_run, again))
     assert [row["sample"] for row in expected] == [row["sample"] for row in actual]
     for name in ("probability", "score"):
-        figures = [[float(row[name]) for row in rows] for rows in (expected, actual)]
-        np.testing.assert_allclose(*figures, rtol=0.0, atol=1e-5)
+        wanted, found = ([float(row[name]) for row in rows] for rows in (expected, actual))
+        np.testing.assert_allclose(wanted, found, rtol=0.0, atol=1e-5)
 
 
 def test_evaluate_scores_an_external_set_and_names_patients_it_learned_from(

@@ -46,12 +46,12 @@ def learner(data: Data) -> Learner:
     return learner_for(small_fit(), data)
 
 
-def test_train_goes_on_exactly_where_it_was_interrupted(data: Data, tmp_path: Path) -> None:
-    """Two epochs, a new process's worth of fresh objects, two more: the same losses and weights as four in one go."""
-    whole, whole_state = train(Plan(small_fit(), epochs=4), learner_for(small_fit(), data), tmp_path / "whole")
+def test_train_goes_on_exactly_where_it_was_interrupted(data: Data, learner: Learner, tmp_path: Path) -> None:
+    """Two epochs, a new process's worth of fresh objects, another: the same losses and weights as three in one go."""
+    whole, whole_state = train(Plan(small_fit(), epochs=3), learner, tmp_path / "whole")
     expected = whole.joined.get_weights()
-    train(Plan(small_fit(), epochs=2), learner_for(small_fit(), data), tmp_path / "halves")
-    resumed, resumed_state = train(Plan(small_fit(), epochs=4), learner_for(small_fit(), data), tmp_path / "halves")
+    train(Plan(small_fit(), epochs=2), learner, tmp_path / "parts")
+    resumed, resumed_state = train(Plan(small_fit(), epochs=3), learner_for(small_fit(), data), tmp_path / "parts")
 
     losses = [[epoch["loss"] for epoch in state.history] for state in (whole_state, resumed_state)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
