@@ -1,14 +1,18 @@
-"""Tasks in; their results, from one process or several, and progress on the terminal out."""
+"""Tasks in; their results, from one process or several, progress on the terminal, and what each part took, out."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from bcdx.errors import BcdxError
@@ -93,3 +97,33 @@ def show_progress(title: str, total: int | None = None) -> Iterator[Tick]:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def _count_seconds() -> float:
+    """Return how long ago this process began, in seconds; 0 where nothing tells."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # `starttime` of proc(5)
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError):
+        return 0.0
+
+
+@dataclass
+class Stages:
+    """How long each part of the work took, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"before (Python, libraries)": _count_seconds()})
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add what the block takes to a stage."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def report(self, images: int) -> None:
+        """Say each stage's share, where more than the usual is asked for."""
+        total = sum(self.seconds.values())
+        logger.debug("%d slices, %.1f s since the process began:", images, total)
+        for name, seconds in self.seconds.items():
+            logger.debug("  %-26s%7.2f s%5.0f %%", name, seconds, 100.0 * seconds / total)

@@ -52,8 +52,11 @@ class Diagnose(Settings):
     overlays: Literal["deciding", "all", "none"] = Field(
         "deciding", description="Slices of which a heat map is drawn: those that decide about a patient or breast."
     )
-    thresholds: bool = Field(
-        True, description="Draw each patient's highest slice under classical thresholds; no part of any verdict."
+    thresholds: int = Field(
+        10,
+        ge=0,
+        description="Patients, those of the highest probabilities, whose highest slice is drawn under classical "
+        "thresholds; no part of any verdict.",
     )
     dicom: bool = Field(
         True,

@@ -1,7 +1,8 @@
-"""New files and a run's recipe in; images prepared as the run's own were, and who was refused why, out."""
+"""New files and a run's recipe in; images prepared as the run's own were, and what became of each study, out."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bcdx._files import PROVENANCE
 from bcdx.config import Dataset
 from bcdx.errors import BcdxError, DicomError
 from bcdx.imaging.collection import Collection, Study, scan
@@ -18,6 +20,8 @@ from bcdx.imaging.prepare import prepare_study
 from bcdx.imaging.reading import Door, list_files, read_frames
 from bcdx.imaging.sample import Exclusion, Sample
 
+logger = logging.getLogger(__name__)
+
 CAPTURE = "secondary capture: a picture of a screen or page, which no model here is made for"
 OTHER_SHAPE = "another size or number of channels than the model's"
 PLAIN = "plain images"
@@ -26,21 +30,25 @@ CODE = re.compile(r"[A-Z]{2,16}")
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A study of which nothing is left to be judged.
+class Account:
+    """What became of a study's images.
 
     Attributes:
         study, patient: Codes.
-        reasons: Reason -> images that it cost, the most first.
+        judged: Images that are left to be judged, each phase counted.
+        left_out: Reason -> images that it cost, the most first.
+        remarks: What is odd about images -> how many, the most first.
     """
 
     study: str
     patient: str
-    reasons: Mapping[str, int]
+    judged: int
+    left_out: Mapping[str, int]
+    remarks: Mapping[str, int]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        reasons = [{"reason": reason, "images": count} for reason, count in self.reasons.items()]
+    def to_refusal(self) -> dict[str, Any]:
+        """Return plain data about a study of which nothing is left."""
+        reasons = [{"reason": reason, "images": count} for reason, count in self.left_out.items()]
         return {"study": self.study, "patient": self.patient, "reasons": reasons}
 
 
@@ -52,31 +60,78 @@ class Intake:
         samples: Images that the model takes, in order of study.
         sources: Sample -> its files, one per phase, in order of time.
         exclusions: What was left out or is odd.
-        refused: Studies of which nothing is left, in order of code.
+        accounts: Of each study, in order of code.
+        unread: Why files could not be read, of which nobody knows to which study they belong -> how many.
         patient_is_file: Files that name nobody were taken for one patient each.
     """
 
     samples: tuple[Sample, ...]
     sources: Mapping[str, tuple[Frame, ...]]
     exclusions: tuple[Exclusion, ...]
-    refused: tuple[Refusal, ...]
+    accounts: tuple[Account, ...]
+    unread: Mapping[str, int]
     patient_is_file: bool
 
+    @property
+    def refused(self) -> tuple[Account, ...]:
+        """Studies of which nothing is left to be judged."""
+        return tuple(one for one in self.accounts if not one.judged and one.left_out)
 
-def narrow_recipe(recipe: Dataset, *, channels: int, modalities: Sequence[str]) -> Dataset:
+
+def narrow_recipe(
+    recipe: Dataset, *, channels: int, modalities: Sequence[str] = (), planes: Sequence[str] = ()
+) -> Dataset:
     """Return the recipe of a run as it applies to new files.
 
     Args:
         recipe: Of the run's shards.
         channels: Of the model's images; that many phases a sample takes where channels are phases.
         modalities: Modality values that the run has learned from, "" for plain images; empty: not known.
+        planes: Planes that the run has learned from; empty: not known, or any.
     """
     changes: dict[str, Any] = {"patient": recipe.patient or "file"}  # a new plain image has no label table
     if recipe.channels == "phases":
         changes["phases"] = channels  # as many as the model takes, not as many as these files have
-    if not recipe.select.modality:
-        changes["select"] = recipe.select.model_copy(update={"modality": tuple(modalities)})
+    learned = {"modality": tuple(modalities), "plane": tuple(planes)}
+    wanted = {name: values for name, values in learned.items() if not getattr(recipe.select, name)}
+    changes["select"] = recipe.select.model_copy(update=wanted)
     return recipe.model_copy(update=changes)
+
+
+def leave_out_results(paths: Sequence[Path], marker: str) -> list[Path]:
+    """Return files and folders that hold all that `paths` do, but nothing that this verb has written.
+
+    Args:
+        paths: Files and folders.
+        marker: Name of a file that lies in each folder of results.
+
+    Raises:
+        BcdxError: One of `paths` does not exist, or there is nothing but results.
+    """
+    kept: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise BcdxError(f"{path}: no such file or folder")
+        place = path.resolve()
+        if any((one / marker).is_file() for one in (place, *place.parents)):
+            raise BcdxError(f"{path}: belongs to an earlier diagnosis; its pictures and reports are not to be judged")
+        results = {found.parent for found in path.rglob(marker)} if path.is_dir() else set()
+        for one in sorted(results):
+            logger.info("%s: an earlier diagnosis, left alone", one)
+        kept += _go_around(path, results)
+    if not kept:
+        raise BcdxError(f"{', '.join(map(str, paths))}: nothing but earlier diagnoses")
+    return kept
+
+
+def _go_around(path: Path, results: set[Path]) -> list[Path]:
+    """Return what a folder holds beside results; where there are none the folder itself, which files are named by."""
+    if path in results:
+        return []
+    if not any(path in one.parents for one in results):
+        return [path]
+    children = (one for one in sorted(path.iterdir()) if not one.name.startswith(".") and one.name != PROVENANCE)
+    return [part for child in children for part in _go_around(child, results)]
 
 
 def take_in(
@@ -97,30 +152,40 @@ def take_in(
         found = scan(dataset, source=list(paths), pseudonyms=pseudonyms, labelled=False)
     except BcdxError as error:
         raise BcdxError(f"{error}; this model takes {describe_wanted(dataset)}") from error
-    studies, captures = _drop_captures(found)
-    exclusions = [*found.exclusions, *captures]
-    samples: list[Sample] = []
-    for study in studies:
-        prepared = prepare_study(study, dataset)
-        samples += prepared.samples
-        exclusions += prepared.exclusions
-    fitting = tuple(one for one in samples if one.image.shape == tuple(image_shape))
+    fitting, exclusions = _prepare(found, dataset, image_shape)
     items = found.items
-    exclusions += [
-        Exclusion(one.sample, OTHER_SHAPE, items[one.sample].frames[0].path, images=len(items[one.sample].frames))
-        for one in samples
-        if one.image.shape != tuple(image_shape)
-    ]
     frames = {frame.sample: frame for item in items.values() for frame in item.frames}
     frames |= _read_left_out(exclusions, frames, dataset, paths, pseudonyms)
-    exclusions = [_explain(one, frames.get(one.key), dataset) for one in exclusions]
-    refused = _list_refused(exclusions, frames, {one.study for one in fitting})
+    exclusions = [_explain(one, _find(one, frames), dataset) for one in exclusions]
     if not fitting:
         reasons = Counter(one.reason for one in exclusions if not one.flagged)
         shown = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
         raise BcdxError(f"none of the files became an image that this model takes: {shown}")
     sources = {one.sample: items[one.sample].frames for one in fitting}
-    return Intake(fitting, sources, tuple(exclusions), refused, found.patient_is_file)
+    accounts = _draw_up_accounts(exclusions, frames, [frame for group in sources.values() for frame in group])
+    unread = Counter(one.reason for one in exclusions if one.images and not one.flagged and _find(one, frames) is None)
+    return Intake(
+        tuple(fitting), sources, tuple(exclusions), accounts, dict(unread.most_common()), found.patient_is_file
+    )
+
+
+def _prepare(
+    found: Collection, dataset: Dataset, image_shape: tuple[int, int, int]
+) -> tuple[list[Sample], list[Exclusion]]:
+    """Return the images that fit the model, and all that was left out or is odd until now."""
+    studies, captures = _drop_captures(found)
+    exclusions = [*found.exclusions, *captures]
+    fitting, items = [], found.items
+    for study in studies:
+        prepared = prepare_study(study, dataset)
+        for one in prepared.samples:
+            if one.image.shape == tuple(image_shape):
+                fitting.append(one)
+            else:
+                frames = items[one.sample].frames
+                exclusions.append(Exclusion(one.sample, OTHER_SHAPE, frames[0].path, images=len(frames)))
+        exclusions += prepared.exclusions  # known when all samples have been taken
+    return fitting, exclusions
 
 
 def describe_wanted(dataset: Dataset) -> str:
@@ -167,6 +232,11 @@ def _read_left_out(
     return frames
 
 
+def _find(one: Exclusion, frames: Mapping[str, Frame]) -> Frame | None:
+    """Return the frame that an exclusion is about; of a copy, whose code has a number, the one that it copies."""
+    return frames.get(one.key) or frames.get(one.key.partition("-")[0])
+
+
 def _explain(one: Exclusion, frame: Frame | None, dataset: Dataset) -> Exclusion:
     """Say with a rule's name what an image is and what the model was made for."""
     if frame is None:
@@ -186,14 +256,24 @@ def _name_modality(frame: Frame) -> str:
     return f"Modality {frame.modality}" if CODE.fullmatch(frame.modality) else "another Modality"
 
 
-def _list_refused(
-    exclusions: Iterable[Exclusion], frames: Mapping[str, Frame], judged: set[str]
-) -> tuple[Refusal, ...]:
-    patients: dict[str, str] = {}
-    reasons: dict[str, Counter[str]] = {}
+def _draw_up_accounts(
+    exclusions: Iterable[Exclusion], frames: Mapping[str, Frame], used: Sequence[Frame]
+) -> tuple[Account, ...]:
+    patients = {frame.study: frame.patient for frame in used}
+    left_out: dict[str, Counter[str]] = {}
+    remarks: dict[str, Counter[str]] = {}
     for one in exclusions:
-        frame = frames.get(one.key)
-        if frame is not None and not one.flagged and frame.study not in judged:
-            patients[frame.study] = frame.patient
-            reasons.setdefault(frame.study, Counter())[one.reason] += one.images
-    return tuple(Refusal(key, patients[key], dict(reasons[key].most_common())) for key in sorted(reasons))
+        frame = _find(one, frames)
+        if frame is not None:
+            patients.setdefault(frame.study, frame.patient)
+            counts = remarks if one.flagged else left_out
+            counts.setdefault(frame.study, Counter())[one.reason] += 1 if one.flagged else one.images
+    judged = Counter(frame.study for frame in used)
+
+    def sort(counts: Mapping[str, Counter[str]], study: str) -> dict[str, int]:
+        return dict(counts.get(study, Counter()).most_common())
+
+    return tuple(
+        Account(study, patients[study], judged[study], sort(left_out, study), sort(remarks, study))
+        for study in sorted(patients)
+    )

@@ -18,7 +18,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bcdx.evidence.calibration import Calibration
-from bcdx.evidence.diagnosis.verdicts import Images, PatientVerdict, Rules, judge_patients
+from bcdx.evidence.diagnosis.rules import Rules
+from bcdx.evidence.diagnosis.verdicts import Images, StudyVerdict, judge_studies
 from bcdx.evidence.familiarity import measure_distances, read_reference
 from bcdx.imaging.sample import Sample
 from bcdx.learning.augment import all_views
@@ -27,11 +28,11 @@ from bcdx.learning.network import load_model
 from bcdx.learning.prediction import average_views
 from bcdx.learning.run import MODEL, REFERENCE, Run
 from bcdx.learning.saliency import explain
+from bcdx.learning.stream import to_float
 
 Stored = NDArray[np.uint16]
 Floats = NDArray[np.float64]
 
-FULL_RANGE = 65535.0
 COLUMNS = ("sample", "patient", "study", "laterality", "plane", "slice_index")
 
 Measure = Callable[[str], AbstractContextManager[None]]
@@ -44,13 +45,13 @@ class Answer:
 
     Attributes:
         model: The loaded network.
-        images, rules, verdicts: See `evidence.verdicts`.
+        images, rules, verdicts: See `evidence.diagnosis`.
     """
 
     model: keras.Model
     images: Images
     rules: Rules
-    verdicts: dict[str, PatientVerdict]
+    verdicts: tuple[StudyVerdict, ...]
 
 
 def answer(
@@ -66,7 +67,8 @@ def answer(
 
     Args:
         run: Its facts.
-        calibration: What validation decided; its `top_slices` and `test_views` are used.
+        calibration: What validation decided, as `evidence.diagnosis.rules.ask_otherwise` leaves it: so many
+            `top_slices` and `test_views` are averaged.
         samples: As the run's own were prepared; at least one.
         folder: Of the run.
         how: Operating point, and images per step.
@@ -82,7 +84,7 @@ def answer(
     columns: dict[str, Any] = {name: [getattr(one, name) for one in samples] for name in COLUMNS}
     images = Images(**columns, scores=scores, distances=distances)
     rules = Rules(calibration, operating_point, run.classes.index(run.positive), limit)
-    return Answer(model, images, rules, judge_patients(images, rules))
+    return Answer(model, images, rules, judge_studies(images, rules))
 
 
 def ask(
@@ -101,7 +103,7 @@ def ask(
     """
     signature = tf.TensorSpec(images[0].shape, tf.uint16)
     stored = tf.data.Dataset.from_generator(lambda: iter(images), output_signature=signature)
-    batches = stored.batch(batch_size).map(lambda batch: tf.cast(batch, tf.float32) / FULL_RANGE)
+    batches = stored.batch(batch_size).map(to_float)
     features, scores = read_features(model, all_views(batches, views))  # the plain view comes first
     return average_views(scores, views), features[: len(images)]
 
@@ -128,5 +130,5 @@ def explain_images(
     """Yield (index, heat map in [0, 1]) of the chosen images, a batch in memory at a time."""
     rest = iter(chosen)
     while batch := list(islice(rest, batch_size)):
-        shown = np.stack([images[index] for index in batch]).astype(np.float32) / np.float32(FULL_RANGE)
+        shown = np.asarray(to_float(np.stack([images[index] for index in batch])))
         yield from zip(batch, explain(model, shown, positive=positive), strict=True)

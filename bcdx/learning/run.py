@@ -23,6 +23,7 @@ from bcdx.learning.data import Data
 from bcdx.learning.network import find_weights
 from bcdx.learning.precision import resolve_policy
 from bcdx.records.manifest import CARD, warn_of_split
+from bcdx.records.reader import Table
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Run(BaseModel):
         records: Folder of the shards, relative to the run folder.
         dataset: The dataset recipe without its paths: how new images must be prepared.
         modalities: DICOM Modality of the images, "" for plain ones; empty where nothing tells.
+        planes: Planes of the images of training and validation; empty where nothing tells of some of them.
         learned_patients: Keyed hashes of the patients of training and validation.
         patient_is_file: Every file was taken for a patient; intervals are then too narrow.
         level: Level of the objective: patient, breast or slice.
@@ -64,6 +66,7 @@ class Run(BaseModel):
     positive: str
     image_shape: tuple[int, int, int]
     modalities: tuple[str, ...] = ()
+    planes: tuple[str, ...] = ()
     learned_patients: tuple[str, ...]
     patient_is_file: bool
     level: str
@@ -87,6 +90,12 @@ def find_modalities(data: Data) -> tuple[str, ...]:
     """Return the Modality values of the shards' images, "" for plain ones: the recipe's, else those of their card."""
     named = data.manifest.recipe.get("select", {}).get("modality", ())
     return tuple(named) or _read_card(data.folder / CARD[0])
+
+
+def find_planes(table: Table) -> tuple[str, ...]:
+    """Return the planes of samples; nothing where that of some is unknown, for then any was taken."""
+    found = tuple(sorted(set(table.plane.tolist())))
+    return () if "unknown" in found else found
 
 
 def _read_card(path: Path) -> tuple[str, ...]:
@@ -119,6 +128,7 @@ def describe_run(verb: str, fit: Fit, data: Data, *, level: str) -> Run:
     settings = as_recipe(rebase_paths(fit, folder))
     manifest = data.manifest
     policy = resolve_policy(fit.optimizer.precision)
+    learned = data.table(("train", "validation"))
     return Run(
         verb=verb,
         settings=settings,
@@ -130,7 +140,8 @@ def describe_run(verb: str, fit: Fit, data: Data, *, level: str) -> Run:
         positive=manifest.positive,
         image_shape=manifest.image_shape,
         modalities=find_modalities(data),
-        learned_patients=tuple(sorted(set(data.table(("train", "validation")).patient.tolist()))),
+        planes=find_planes(learned),
+        learned_patients=tuple(sorted(set(learned.patient.tolist()))),
         patient_is_file=manifest.patient_is_file,
         level=level,
         precision=policy,

@@ -1,15 +1,18 @@
-"""Scores of new slices and what validation decided in; the verdict on each slice, breast and patient out."""
+"""Scores of new slices and what validation decided in; the verdict on each slice, breast and patient out.
+
+A patient is judged once for each study: what stood in one study says nothing of the breasts years before or after it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence.calibration import Calibration, LevelCalibration
+from bcdx.evidence.diagnosis.rules import Rules, explain_calibration, explain_threshold
 from bcdx.evidence.familiarity import judge_unit
 from bcdx.evidence.scores import aggregate
 
@@ -18,9 +21,6 @@ Integers = NDArray[np.int64]
 
 UNFAMILIAR = "unlike what the model was trained on: a slice that decides lies further from training than the limit"
 MOSTLY_UNFAMILIAR = "unlike what the model was trained on: at least half of its slices lie further than the limit"
-NO_THRESHOLD = "validation gave no threshold at this level: it lacked units of a class"
-SEVERAL_CLASSES = "thresholds are chosen for two classes only"
-NOT_CALIBRATED = "nothing could be fitted at this level: validation had no such units"
 SIDES = ("L", "R")
 DIGITS = 6
 
@@ -49,23 +49,6 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How slices are judged.
-
-    Attributes:
-        calibration: What validation decided; its `top_slices` are averaged.
-        operating_point: One of `evidence.operating.OPERATING_POINTS`.
-        positive: Class index that is looked for.
-        limit: Distance above which an image is unfamiliar; None where the run cannot tell.
-    """
-
-    calibration: Calibration
-    operating_point: str
-    positive: int
-    limit: float | None = None
-
-
-@dataclass(frozen=True)
 class Verdict:
     """What is said of one slice, breast or patient.
 
@@ -77,7 +60,8 @@ class Verdict:
         probability: The calibrated one; the raw score where there is no calibration.
         probabilities: Of each class, for more than two classes; else empty.
         calibration_reason: Why the probability is the raw score; empty: it is calibrated.
-        threshold: At or above which it is called above; None where validation gave none.
+        threshold: At or above which it is called above; None where there is none.
+        no_threshold: Why there is none; else empty.
         distance: The largest of its deciding slices from training; None where the run cannot tell.
         unfamiliar: Why its images are unlike those that the model was trained on; empty where they are not.
     """
@@ -90,6 +74,7 @@ class Verdict:
     probabilities: tuple[float, ...]
     calibration_reason: str
     threshold: float | None
+    no_threshold: str
     distance: float | None
     unfamiliar: str
 
@@ -108,37 +93,43 @@ class Verdict:
     @property
     def reason(self) -> str:
         """Why there is no call; empty where there is one."""
-        if self.abstained:
-            return self.unfamiliar
-        if self.threshold is None:
-            return SEVERAL_CLASSES if self.probabilities else NO_THRESHOLD
-        return ""
+        return self.unfamiliar or self.no_threshold
 
 
 @dataclass(frozen=True)
-class PatientVerdict:
-    """A patient's verdict, and those of the breasts (by side, where known) and slices below it."""
+class StudyVerdict:
+    """A patient's verdict in one study, and those of the breasts (by side, where known) and slices below it.
 
+    Attributes:
+        patient, study: Codes.
+        whole: At the level of the patient.
+        breasts: By side, where known.
+        slices: In order of side and place.
+    """
+
+    patient: str
+    study: str
     whole: Verdict
     breasts: dict[str, Verdict]
     slices: tuple[Verdict, ...]
 
 
-def judge_patients(images: Images, rules: Rules) -> dict[str, PatientVerdict]:
-    """Return the verdict on each patient, by code, in order of code."""
-    members: dict[str, list[int]] = {}
+def judge_studies(images: Images, rules: Rules) -> tuple[StudyVerdict, ...]:
+    """Return the verdict on each patient in each study, in order of their codes."""
+    members: dict[tuple[str, str], list[int]] = {}
     for index in sorted(range(len(images.sample)), key=lambda one: _place(images, one)):
-        members.setdefault(images.patient[index], []).append(index)
-    return {key: _judge_patient(members[key], images, rules) for key in sorted(members)}
+        members.setdefault((images.patient[index], images.study[index]), []).append(index)
+    return tuple(_judge_study(key, members[key], images, rules) for key in sorted(members))
 
 
 def _place(images: Images, index: int) -> tuple[Any, ...]:
     return images.laterality[index], images.slice_index[index], images.sample[index]
 
 
-def _judge_patient(members: list[int], images: Images, rules: Rules) -> PatientVerdict:
+def _judge_study(key: tuple[str, str], members: list[int], images: Images, rules: Rules) -> StudyVerdict:
     sided = {side: [one for one in members if images.laterality[one] == side] for side in SIDES}
-    return PatientVerdict(
+    return StudyVerdict(
+        *key,
         judge(members, images, rules, level="patient"),
         {side: judge(found, images, rules, level="breast") for side, found in sided.items() if found},
         tuple(judge([one], images, rules, level="slice") for one in members),
@@ -175,6 +166,7 @@ def judge(members: Sequence[int], images: Images, rules: Rules, *, level: str) -
         tuple(float(one) for one in probabilities) if len(probabilities) > 2 else (),
         explain_calibration(decided),
         decided.operating_points.get(rules.operating_point),
+        explain_threshold(decided, rules, classes=len(probabilities)),
         None if images.distances is None else float(images.distances[found[order]].max()),
         _explain_strangeness(images, rules, found, order),
     )
@@ -190,17 +182,10 @@ def _explain_strangeness(images: Images, rules: Rules, found: Integers, order: I
     return UNFAMILIAR if (distances[order] > rules.limit).any() else MOSTLY_UNFAMILIAR
 
 
-def explain_calibration(decided: LevelCalibration) -> str:
-    """Return why a level's probabilities are raw scores; empty where they are calibrated."""
-    if decided.calibrator.method != "none":
-        return ""
-    return decided.calibrator.reason or NOT_CALIBRATED
-
-
-def list_deciding(verdicts: dict[str, PatientVerdict]) -> Iterator[int]:
+def list_deciding(verdicts: Iterable[StudyVerdict]) -> Iterator[int]:
     """Yield the slices that decide about a patient or a breast, once each."""
     seen: dict[int, None] = {}
-    for patient in verdicts.values():
-        for unit in (patient.whole, *patient.breasts.values()):
+    for one in verdicts:
+        for unit in (one.whole, *one.breasts.values()):
             seen.update(dict.fromkeys(unit.deciding))
     yield from seen
