@@ -69,7 +69,8 @@ def find_intervals(study: Study, resamples: int, seed: int) -> list[tuple[float,
     found = []
     for units in (owner, np.arange(len(owner))):
         measured = measure_auc(scores, positives, units.astype(str))
-        low, high, _ = find_interval(float(measured.values[0]), float(measured.covariance[0, 0]), measured.pairs)
+        value, variance = float(measured.values[0]), float(measured.covariance[0, 0])
+        low, high, _ = find_interval(value, variance, pairs=measured.pairs, freedom=measured.freedom)
         found.append((low, high))
     found.insert(1, percentile_interval(resample_auc(study, resamples, seed))[:2])
     return [(0.0 if low is None else low, 1.0 if high is None else high) for low, high in found]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata, t
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -19,10 +19,12 @@ Booleans = NDArray[np.bool_]
 TAIL = 0.025
 """Error on either side of a 95 % interval."""
 QUANTILE = float(norm.isf(TAIL))
-LOGIT = "Obuchowski 1997, logit-transformed"
+LOGIT = "Obuchowski 1997, logit-transformed, Student's t"
 EXACT = "exact bound over pairs of patients"
 FEW = "fewer than two patients hold a class"
 FLAT = "the estimated variance is not positive"
+ROUNDING = 1e-15
+"""Variances up to this are 0 but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class ClusteredAuc:
         values: Shape (tests,).
         covariance: Shape (tests, tests); NaN where fewer than two patients hold a class.
         pairs: The most pairs (patient with a positive, other patient with a negative) in which no patient is twice.
+        freedom: Degrees of freedom: patients that hold the class which fewer hold, less one.
     """
 
     values: Floats
     covariance: Floats
     pairs: int
+    freedom: int
 
 
 def measure_auc(scores: Floats, positives: Booleans, patients: NDArray[np.str_]) -> ClusteredAuc:
@@ -64,7 +68,7 @@ def measure_auc(scores: Floats, positives: Booleans, patients: NDArray[np.str_])
     holding = [np.unique(member[mine]) for mine in (positives, ~positives)]
     counts = len(holding[0]), len(holding[1]), int(member.max()) + 1
     covariance = _combine(of_positives / positives.sum(), of_negatives / (~positives).sum(), counts)
-    return ClusteredAuc(values, covariance, _count_pairs(*counts))
+    return ClusteredAuc(values, covariance, _count_pairs(*counts), min(counts[:2]) - 1)
 
 
 def _place(scores: Floats, positives: Booleans) -> Floats:
@@ -105,13 +109,21 @@ def _count_pairs(with_positive: int, with_negative: int, patients: int) -> int:
     return min(with_positive, with_negative, patients // 2)
 
 
-def find_interval(auc: float, variance: float, pairs: int) -> tuple[float | None, float | None, str]:
+def find_interval(auc: float, variance: float, *, pairs: int, freedom: int) -> tuple[float | None, float | None, str]:
     """Return the 95 % interval of one AUC and how it was found, or no interval and why.
 
-    The interval is symmetric on the logit scale, so it stays within 0 and 1. At an AUC of 1 (or 0) the estimated
-    variance is 0 and the logit infinite. There the bound is exact: were the AUC a, `pairs` independent pairs would all
-    be in order with probability a ** pairs, and the bound is the a at which that is 2.5 %. It is the sharpest that
-    holds whatever the scores' distribution: a share 1 - a of the positives may be missed entirely.
+    The interval is symmetric on the logit scale, so it stays within 0 and 1. Its reach is Student's, for the variance
+    is itself estimated, from as many patients as hold the rarer class; the normal's is too short where these are few
+    (benchmarks/coverage.py). At an AUC of 1 (or 0) the estimated variance is 0 and the logit infinite. There the bound
+    is exact: were the AUC a, `pairs` independent pairs would all be in order with probability a ** pairs, and the bound
+    is the a at which that is 2.5 %. It is the sharpest that holds whatever the scores' distribution: a share 1 - a of
+    the positives may be missed entirely.
+
+    Args:
+        auc: In [0, 1].
+        variance: Of it, NaN where it could not be estimated.
+        pairs: `ClusteredAuc.pairs`.
+        freedom: `ClusteredAuc.freedom`.
 
     Source: Pepe 2003, "The statistical evaluation of medical tests for classification and prediction", Oxford, 5.2
     (logit); Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the
@@ -123,11 +135,11 @@ def find_interval(auc: float, variance: float, pairs: int) -> tuple[float | None
             return None, None, FEW
         bound = TAIL ** (1.0 / pairs)
         return (bound, 1.0, EXACT) if auc == 1.0 else (0.0, 1.0 - bound, EXACT)
-    if not np.isfinite(variance):
+    if not np.isfinite(variance) or freedom < 1:
         return None, None, FEW
-    if variance <= 0.0:
+    if variance <= ROUNDING:
         return None, None, FLAT
-    reach = QUANTILE * np.sqrt(variance) / (auc * (1.0 - auc))
+    reach = float(t.isf(TAIL, freedom)) * np.sqrt(variance) / (auc * (1.0 - auc))
     low, high = expit(logit(auc) - reach), expit(logit(auc) + reach)
     return float(low), float(high), LOGIT
 
@@ -135,14 +147,14 @@ def find_interval(auc: float, variance: float, pairs: int) -> tuple[float | None
 def compare_aucs(found: ClusteredAuc) -> tuple[float, float, float]:
     """Return the difference of the first two AUCs, its variance, and the two-sided p value of no difference.
 
-    Two tests that rank all units alike do not differ: variance 0, p 1. Where the variance is 0 and the AUCs are not
-    equal, p is NaN.
+    Two tests that rank all units alike do not differ: variance 0, p 1. Whether equal AUCs without variance are of such
+    tests is for the caller to see. Where the variance is 0 and the AUCs are not equal, p is NaN.
     """
     weights = np.array([1.0, -1.0])
     difference = float(found.values[0] - found.values[1])
     variance = float(weights @ found.covariance[:2, :2] @ weights)
-    if abs(difference) < 1e-12 and abs(variance) < 1e-15:
+    if abs(difference) < 1e-12 and abs(variance) < ROUNDING:
         return 0.0, 0.0, 1.0
-    if not variance > 1e-15:
+    if not variance > ROUNDING:
         return difference, variance, float("nan")
     return difference, variance, float(2.0 * norm.sf(abs(difference) / np.sqrt(variance)))

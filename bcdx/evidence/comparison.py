@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from bcdx.errors import RunError
 from bcdx.evidence.cases import Cases, Units
@@ -13,11 +14,13 @@ from bcdx.evidence.clustered import FEW, FLAT, QUANTILE, compare_aucs, measure_a
 from bcdx.evidence.entries import undefined
 from bcdx.evidence.intervals import paired_difference
 from bcdx.evidence.metrics import NO_BREASTS
+from bcdx.evidence.operating import units_in_order
 from bcdx.evidence.scores import LEVELS
 from bcdx.evidence.statistics import roc_auc
 
 DELONG = "DeLong 1988"
 OBUCHOWSKI = "Obuchowski 1997"
+SAME_VERDICTS = "both tell the same units apart, by rankings that differ"
 PAIRED_BOOTSTRAP = "paired percentile bootstrap over patients"
 
 
@@ -61,7 +64,7 @@ def _check_alike(first: Cases, second: Cases) -> None:
 
 
 def _compare_level(first: Cases, second: Cases, level: str, resamples: int, seed: int) -> dict[str, Any]:
-    ours, theirs = first.at_level(level), second.at_level(level)
+    ours, theirs = units_in_order(first, level), units_in_order(second, level)
     if ours is None or theirs is None:
         return undefined(0, NO_BREASTS)
     found = len(np.unique(ours.labels))
@@ -85,6 +88,8 @@ def _compare_two(ours: Units, theirs: Units, positive: int) -> dict[str, Any]:
     }  # fmt: skip
     if not np.isfinite(p_value):
         return {**entry, "method": f"no interval: {FLAT if np.isfinite(variance) else FEW}"}
+    if not variance and (np.diff(rankdata(scores, axis=0), axis=1) != 0.0).any():
+        return {**entry, "method": f"no interval: {SAME_VERDICTS}"}
     reach = QUANTILE * float(np.sqrt(variance))
     ends = {"low": max(-1.0, value - reach), "high": min(1.0, value + reach)}
     return {**entry, **ends, "p_value": p_value, "method": DELONG if single else OBUCHOWSKI}

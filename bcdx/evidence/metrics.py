@@ -12,7 +12,7 @@ from bcdx.evidence.calibration import Calibration, LevelCalibration
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.entries import EXACT_SHARE, Entry, Figure, make_auc_entry, make_entry, undefined, widen_predictive
 from bcdx.evidence.intervals import bootstrap
-from bcdx.evidence.operating import MAIN_POINT, OPERATING_POINTS
+from bcdx.evidence.operating import MAIN_POINT, OPERATING_POINTS, units_in_order
 from bcdx.evidence.scores import ENOUGH_UNITS, LEVELS
 from bcdx.evidence.shares import (
     TWO_CLASSES,
@@ -48,6 +48,8 @@ CALIBRATED = {"brier": class_error, "ece": class_gap}
 FLAT = ("auc", "average_precision", *SHARES, *FROM_ROC, *CALIBRATED, *(f"{name}_uncalibrated" for name in CALIBRATED))
 """Entries of a level, in this order."""
 NO_BREASTS = "laterality of some slices is unknown"
+MACRO = "macro one-against-rest"
+"""How ranking figures of more than two classes are averaged: each class counts alike, the positive one as any."""
 GROUP_POSITIVES = "known of positives alone"
 
 
@@ -62,7 +64,8 @@ def evaluate(
     """Return level -> metrics, the content of `metrics.json`.
 
     An entry is {"value", "low", "high", "n", "method", ...} with a 95 % interval: Obuchowski's on the logit scale for
-    ROC AUC of two classes, else of resampled patients. What is undefined is null with a `reason`.
+    ROC AUC of two classes, else of resampled patients. What is undefined is null with a `reason`. What ranks units
+    takes the model's own scores, which calibration could only tie.
 
     Args:
         cases: Raw scores and what is known of each slice.
@@ -84,7 +87,7 @@ def evaluate_level(
     prevalence: float = PREVALENCE,
 ) -> dict[str, Any]:
     """Return all metrics of one level; they share the same resamples."""
-    units = cases.at_level(level)
+    units = units_in_order(cases, level)
     if units is None:
         return leave_undefined(NO_BREASTS, prevalence)
     measured = measure_units(units, calibration, cases.positive)
@@ -134,21 +137,25 @@ def _list_figures(measured: Measured, groups: Sequence[Subgroup], prevalence: fl
 def _list_flat(measured: Measured) -> Iterator[tuple[Place, Figure]]:
     units, positive, everyone = len(measured.labels), measured.positive, np.ones_like(measured.positives)
     missing = measured.explain_missing(everyone, "at this level")
-    if measured.classes > 2:
-        yield ("auc",), Figure(class_area(measured.scores, measured.labels, positive), units, missing)
-    yield ("average_precision",), Figure(class_precision(measured.scores, measured.labels, positive), units, missing)
+    kind = MACRO if measured.classes > 2 else ""
+    if kind:
+        yield ("auc",), Figure(class_area(measured.raw, measured.labels, positive), units, missing, kind=kind)
+    precision = class_precision(measured.raw, measured.labels, positive)
+    yield ("average_precision",), Figure(precision, units, missing, kind=kind)
     for name in SHARES:
         yield (name,), describe_share(measured, MAIN_POINT, name, everyone, measured.explain_point(MAIN_POINT))
-    ranking = rank(measured.scores[:, positive], measured.positives)
+    ranking = rank(measured.raw[:, positive], measured.positives)
+    ill = measured.count_patients(measured.positives)
     for name, wanted in FROM_ROC.items():
         note = {"operating_point": "read off this split's own ROC"}
         if measured.classes == 2:
-            yield (name,), Figure(sensitivity_at_specificity(ranking, wanted), units, missing, note=note)
+            yield (name,), Figure(sensitivity_at_specificity(ranking, wanted), units, missing, ill, note=note)
         else:
             yield (name,), Figure(share(everyone, ~everyone), units, TWO_CLASSES)
     for suffix, scores in (("", measured.scores), ("_uncalibrated", measured.raw)):
         for name, erring in CALIBRATED.items():
-            yield (f"{name}{suffix}",), Figure(erring(scores, measured.labels, positive), units, missing)
+            figure = Figure(erring(scores, measured.labels, positive), units, missing, recentred=name == "ece")
+            yield (f"{name}{suffix}",), figure
 
 
 def _describe_point(
@@ -194,5 +201,5 @@ def _rank_units(measured: Measured, units: NDArray[np.bool_], where: str) -> Ent
         reason = f"fewer than {ENOUGH_UNITS} units of a class {where}"
     if reason:
         return undefined(int(units.sum()), reason)
-    scores = measured.scores[units, measured.positive]
+    scores = measured.raw[units, measured.positive]
     return make_auc_entry(scores, measured.positives[units], measured.patients[units])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from bcdx.evidence.calibration import Calibration, LevelCalibration, fit_calibrator
-from bcdx.evidence.cases import Cases
+from bcdx.evidence.cases import Cases, Units
 from bcdx.evidence.scores import LEVELS
 
 Floats = NDArray[np.float64]
@@ -33,6 +33,18 @@ NAMES = {
 }
 
 
+def units_in_order(cases: Cases, level: str) -> Units | None:
+    """Return a level's units in stored order, None where the level is undefined.
+
+    By name they would stand in the order of the patients' codes, and folds and draws would hang on a private key.
+    """
+    units = cases.at_level(level)
+    if units is None:
+        return None
+    order = np.argsort(units.first)
+    return Units(units.probabilities[order], units.labels[order], units.patients[order], units.first[order])
+
+
 def calibrate(cases: Cases, *, test_views: int) -> Calibration:
     """Return what validation decides at each level: the calibrator, then thresholds on what it gives.
 
@@ -44,7 +56,7 @@ def calibrate(cases: Cases, *, test_views: int) -> Calibration:
 
 
 def _calibrate_level(cases: Cases, level: str) -> LevelCalibration:
-    units = cases.at_level(level)
+    units = units_in_order(cases, level)
     if units is None:
         return LevelCalibration(operating_points=dict.fromkeys(OPERATING_POINTS))
     calibrator = fit_calibrator(units.probabilities, units.labels, units.patients, positive=cases.positive)

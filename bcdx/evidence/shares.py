@@ -108,7 +108,7 @@ def describe_share(measured: Measured, point: str, name: str, units: Booleans, r
     if measured.thresholds.get(point) is not None:
         note["operating_point"] = f"validation {NAMES[point]} threshold {measured.thresholds[point]:.4f}"
     n = int(among.sum()) if among.any() else int(units.sum())
-    return Figure(statistic, n, reason, measured.count_patients(among), note)
+    return Figure(statistic, n, reason, measured.count_patients(among), note=note)
 
 
 def describe_predictive(measured: Measured, point: str, name: str, prevalence: float) -> Figure:

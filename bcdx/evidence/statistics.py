@@ -19,6 +19,7 @@ Statistic = Callable[[Floats], Floats]
 """Whole weights of units, shape (resamples, units) -> values, shape (resamples,); NaN where undefined."""
 
 BINS = 10
+"""Of equal width, for calibration."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,11 @@ def mean_of(values: Floats) -> Statistic:
     return lambda weights: divide(weights @ values, weights.sum(axis=1))
 
 
+def place_in_bins(confidence: Floats) -> Integers:
+    """Return the bin of each unit, 0 to `BINS` - 1: tenths of [0, 1], their lower ends included, and 1 in the last."""
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+
+
 def calibration_gap(confidence: Floats, hits: Booleans) -> Statistic:
     """Return the mean gap between confidence and frequency over 10 equal-width bins, weighted by units.
 
@@ -120,8 +126,7 @@ def calibration_gap(confidence: Floats, hits: Booleans) -> Statistic:
 
     Source: Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning", AAAI.
     """
-    which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    gaps = np.eye(BINS)[which] * (hits - confidence)[:, None]
+    gaps = np.eye(BINS)[place_in_bins(confidence)] * (hits - confidence)[:, None]
     return lambda weights: divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
 
 

@@ -191,13 +191,13 @@ def _test_once(model: keras.Model, run: runs.Run, fit: Fit, data: Data, folder: 
     """Open the test split; write all evidence but `metrics.json`, whose content is returned."""
     calibration = runs.read_calibration_file(folder)
     subject = Subject(model, run, calibration, data, fit.test_views, fit.stream.batch_size)
-    training = look_at(subject, ("train", "validation"), most=MOST_TRAINING)
+    training = look_at(subject, tuple(fit.refit.split("+")), most=MOST_TRAINING)
     reference = refer_to(training)
     write_reference(folder / runs.REFERENCE, reference)
     tested = examine_split(subject, "test")
     write_predictions(folder / PREDICTIONS, tested.cases, tested.sight.table, run, calibration)
     metrics = measure(subject, tested, prevalence=fit.report.prevalence)
     metrics["familiarity"] = count_unfamiliar(reference, tested)
-    metrics["probes"] = probe_shortcuts(training, tested, metrics)
+    metrics["probes"] = probe_shortcuts(training, tested)
     report_run(subject, tested, metrics, folder, examples=fit.report.examples)
     return metrics

@@ -34,9 +34,9 @@ EXAMPLES = 8
 class Portraits(keras.callbacks.Callback):
     """Write ROC, precision-recall, reliability, confusion and heat maps of validation every few epochs.
 
-    `report.images_every` says how often; the fit's last epoch is always shown. Training is what it is without: weights
-    are read alone, and nothing is drawn by chance. Keras Tuner, which copies the callbacks that it is given, never sees
-    this one.
+    `report.images_every` says how often; the last epoch that is trained is always shown, of a rung too. Training is
+    what it is without: weights are read alone, and nothing is drawn by chance. Keras Tuner, which copies the callbacks
+    that it is given, never sees this one.
 
     Args:
         trainee: That is about to be trained.
@@ -50,7 +50,7 @@ class Portraits(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Show this epoch if it is one of those to be shown."""
         fit = self._trainee.fit
-        last = epoch + 1 == fit.optimizer.epochs or self.model.stop_training
+        last = epoch + 1 == self.params["epochs"] or self.model.stop_training
         if not last and (epoch + 1) % fit.report.images_every:
             return
         if self.model is not self._trainee.model:  # what was kept had no room: another network goes on from images

@@ -66,7 +66,8 @@ def group_samples(table: Table) -> dict[str, NDArray[np.str_]]:
 def write_predictions(path: Path, cases: Cases, table: Table, run: runs.Run, calibration: Calibration) -> None:
     """Write one row a sample: sample, patient, laterality, label, calibrated probability and raw score.
 
-    Both are of the positive class; for more than two classes the calibrated probability of each class follows.
+    Both are of the positive class, in nine digits, which tell any two float32 apart; for more than two classes the
+    calibrated probability of each class follows.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -76,7 +77,7 @@ def write_predictions(path: Path, cases: Cases, table: Table, run: runs.Run, cal
     for index, row in enumerate(probabilities):
         figures = (row[cases.positive], cases.probabilities[index, cases.positive], *(row if several else ()))
         names = (table.sample[index], table.patient[index], table.laterality[index], run.classes[table.label[index]])
-        writer.writerow([*names, *(f"{value:.6f}" for value in figures)])
+        writer.writerow([*names, *(f"{value:.9g}" for value in figures)])
     write_bytes(path, text.getvalue().encode())
 
 

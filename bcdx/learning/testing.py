@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from bcdx.evidence.calibration import Calibration
 from bcdx.evidence.cases import Cases
+from bcdx.evidence.entries import make_auc_entry, undefined
 from bcdx.evidence.familiarity import Reference, fit_reference, measure_distances
 from bcdx.evidence.metrics import evaluate
 from bcdx.evidence.probes.run import ProbeData, run_probes
-from bcdx.evidence.scores import LEVELS
 from bcdx.learning.data import Data
 from bcdx.learning.features import read_features
 from bcdx.learning.run import Run
@@ -132,9 +132,22 @@ def measure(subject: Subject, tested: Tested, *, prevalence: float) -> dict[str,
     return {**facts, **run.warnings(), **evaluate(tested.cases, subject.calibration, prevalence=prevalence)}
 
 
-def probe_shortcuts(training: Sight, tested: Tested, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return what simpler explanations reach, to stand beside the result per slice."""
-    result = metrics["slice"]["auc"]
+def rank_slices(cases: Cases) -> dict[str, Any]:
+    """Return ROC AUC per slice with its interval, the positive class against the rest however many there are."""
+    positives = cases.labels == cases.positive
+    if positives.all() or not positives.any():
+        return undefined(len(positives), "only one class in the split")
+    return make_auc_entry(cases.probabilities[:, cases.positive], positives, cases.patients)
+
+
+def probe_shortcuts(training: Sight, tested: Tested) -> dict[str, Any]:
+    """Return what simpler explanations reach, to stand beside the result per slice.
+
+    Args:
+        training: Samples that the model was fitted on.
+        tested: The split that the result is of.
+    """
+    result = rank_slices(tested.cases)
     interval = None if result["low"] is None else (result["low"], result["high"])
     return run_probes(
         training.as_probe_data(),
@@ -160,8 +173,3 @@ def count_unfamiliar(reference: Reference, tested: Tested) -> dict[str, Any]:
         "patients": len(np.unique(patients)),
         "patients_with_unfamiliar": len(np.unique(patients[unlike])),
     }
-
-
-def coarsest_level(metrics: dict[str, Any]) -> str:
-    """Return the coarsest level at which ROC AUC is defined; `slice` where none is."""
-    return next((level for level in LEVELS if metrics[level]["auc"]["value"] is not None), "slice")

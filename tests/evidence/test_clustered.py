@@ -12,12 +12,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import norm
+from scipy.stats import t as student
 
-from bcdx.evidence.clustered import EXACT, FEW, FLAT, LOGIT, compare_aucs, find_interval, measure_auc
+from bcdx.evidence.clustered import EXACT, FEW, FLAT, LOGIT, ClusteredAuc, compare_aucs, find_interval, measure_auc
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 ROWS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.booleans(), st.sampled_from("abcde")), min_size=4)
 """(score, other score, positive, patient): ties, and patients with both classes."""
+
+
+def interval_of(found: ClusteredAuc) -> tuple[float | None, float | None, str]:
+    """The interval of the first test."""
+    return find_interval(found.values[0], found.covariance[0, 0], pairs=found.pairs, freedom=found.freedom)
 
 
 def read_cases(name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.str_]]:
@@ -95,11 +101,11 @@ def test_measure_does_not_depend_on_order_or_scale() -> None:
 
 
 def test_interval_is_symmetric_on_the_logit_scale() -> None:
-    """Its ends lie 1.96 standard errors of the logit from the AUC, and never outside 0 and 1."""
-    low, high, method = find_interval(0.97, 0.03**2, 20)
+    """Its ends lie Student's reach of standard errors of the logit from the AUC, and never outside 0 and 1."""
+    low, high, method = find_interval(0.97, 0.03**2, pairs=20, freedom=16)
     assert low is not None
     assert high is not None
-    reach = norm.ppf(0.975) * 0.03 / (0.97 * 0.03)
+    reach = student.ppf(0.975, 16) * 0.03 / (0.97 * 0.03)
     assert [logit(0.97) - reach, logit(0.97) + reach] == pytest.approx([logit(low), logit(high)])
     assert method == LOGIT
 
@@ -107,11 +113,11 @@ def test_interval_is_symmetric_on_the_logit_scale() -> None:
 @pytest.mark.parametrize("pairs", [1, 5, 40, 300])
 def test_interval_of_a_perfect_auc_is_what_could_still_look_perfect(pairs: int) -> None:
     """At the bound so many pairs are all in order in 2.5 % of studies; for many patients it is 1 - 3.7 / pairs."""
-    low, high, method = find_interval(1.0, 0.0, pairs)
+    low, high, method = find_interval(1.0, 0.0, pairs=pairs, freedom=9)
     assert low is not None
     assert low**pairs == pytest.approx(0.025)
     assert (high, method) == (1.0, EXACT)
-    assert find_interval(0.0, 0.0, pairs) == (0.0, 1.0 - low, EXACT)
+    assert find_interval(0.0, 0.0, pairs=pairs, freedom=9) == (0.0, 1.0 - low, EXACT)
 
 
 def test_interval_of_a_perfect_auc_covers_the_worst_distribution() -> None:
@@ -123,7 +129,7 @@ def test_interval_of_a_perfect_auc_covers_the_worst_distribution() -> None:
         scores = np.where(positives & (generator.random(60) > 0.05), 2.0, 1.0) + 0.1 * generator.random(60)
         scores[positives & (scores < 1.5)] = 0.0
         found = measure_auc(scores, positives, patients)
-        low, high, _ = find_interval(found.values[0], found.covariance[0, 0], found.pairs)
+        low, high, _ = interval_of(found)
         covered += low is not None and high is not None and low <= 0.95 <= high
     assert covered / studies > 0.92
 
@@ -141,8 +147,8 @@ def test_measure_counts_pairs_of_different_patients(names: str, positives: str, 
 def test_interval_of_one_ill_patient_is_missing() -> None:
     """Nothing can be said of how patients differ; nor where the estimate says that they do not."""
     found = measure_auc(np.array([0.4, 0.5, 0.3, 0.6]), np.array([True, False, False, False]), np.array(list("abcd")))
-    assert (None, None, FEW) == find_interval(found.values[0], found.covariance[0, 0], found.pairs)
-    assert find_interval(0.5, 0.0, 3) == (None, None, FLAT)
+    assert (None, None, FEW) == interval_of(found)
+    assert find_interval(0.5, 0.0, pairs=3, freedom=9) == (None, None, FLAT)
 
 
 def test_comparison_of_a_test_with_itself_is_nothing() -> None:
@@ -150,3 +156,23 @@ def test_comparison_of_a_test_with_itself_is_nothing() -> None:
     scores, positives, patients = read_cases("mixed")
     twice = np.stack([scores[:, 0], 2 * scores[:, 0]], axis=1)
     assert compare_aucs(measure_auc(twice, positives, patients)) == (0.0, 0.0, 1.0)
+
+
+def test_interval_of_few_patients_is_wider() -> None:
+    """The variance is estimated too: of few patients the reach is Student's, of many the normal's."""
+    few, many = (find_interval(0.9, 0.03**2, pairs=9, freedom=count) for count in (4, 100000))
+    assert few[0] is not None
+    assert many[0] is not None
+    assert logit(0.9) - logit(few[0]) == pytest.approx(student.ppf(0.975, 4) * 0.03 / 0.09)
+    assert logit(0.9) - logit(many[0]) == pytest.approx(norm.ppf(0.975) * 0.03 / 0.09, rel=1e-4)
+
+
+def test_measure_counts_patients_of_the_rarer_class() -> None:
+    """Three patients hold a positive, two a negative: one degree of freedom."""
+    flags = np.array([True, True, True, False, False, False])
+    assert 1 == measure_auc(np.arange(6.0), flags, np.array(list("abcabb"))).freedom
+
+
+def test_interval_takes_rounding_for_no_variance() -> None:
+    """A variance of 1e-33 is one of 0 that was added up."""
+    assert find_interval(0.5, 1e-33, pairs=3, freedom=9) == (None, None, FLAT)

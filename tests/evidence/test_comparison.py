@@ -13,7 +13,7 @@ import pytest
 
 from bcdx.errors import RunError
 from bcdx.evidence.cases import Cases
-from bcdx.evidence.comparison import DELONG, OBUCHOWSKI, PAIRED_BOOTSTRAP, compare_runs
+from bcdx.evidence.comparison import DELONG, OBUCHOWSKI, PAIRED_BOOTSTRAP, SAME_VERDICTS, compare_runs
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 
@@ -111,3 +111,16 @@ def test_comparison_refuses_another_number_of_cases() -> None:
     first, second = read_pair("single")[0], read_pair("tied")[0]
     with pytest.raises(RunError, match="60 and 50"):
         compare_runs(first, second)
+
+
+def test_comparison_of_two_perfect_runs_claims_no_certainty() -> None:
+    """Both part the classes, by other rankings: difference 0, and no interval of width 0 with p 1."""
+    labels, patients, sides = np.arange(20) // 10, np.array([f"p{one:02d}" for one in range(20)]), np.array(["L"] * 20)
+    generator = np.random.default_rng(0)
+    scores = [labels / 2.0 + 0.4 * generator.random(20) for _ in range(2)]
+    first, second = (Cases(np.stack([1 - one, one], 1), labels, patients, sides, 1, 1) for one in scores)
+    found = compare_runs(first, second)["patient"]
+    assert [0.0, None, None, None] == [found[key] for key in ("value", "low", "high", "p_value")]
+    assert found["method"] == f"no interval: {SAME_VERDICTS}"
+    alike = compare_runs(first, first)["patient"]
+    assert [0.0, 0.0, 0.0, 1.0] == [alike[key] for key in ("value", "low", "high", "p_value")]

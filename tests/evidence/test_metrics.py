@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
 from bcdx.evidence.cases import Cases
 from bcdx.evidence.clustered import EXACT, find_interval, measure_auc
-from bcdx.evidence.entries import BOOTSTRAP, EXACT_SHARE
+from bcdx.evidence.entries import BOOTSTRAP, EXACT_SHARE, NO_SPREAD, RECENTRED
 from bcdx.evidence.intervals import bootstrap_interval
-from bcdx.evidence.metrics import PREVALENCE, evaluate
+from bcdx.evidence.metrics import MACRO, PREVALENCE, evaluate
 from bcdx.evidence.operating import OPERATING_POINTS
 from bcdx.evidence.statistics import class_error, evaluate_once
 
@@ -225,17 +226,22 @@ def test_evaluate_auc_interval_is_obuchowskis() -> None:
     cases = make_random_cases()
     result = flat(measure(cases)["slice"])
     found = measure_auc(cases.probabilities[:, 1], cases.labels == 1, cases.patients)
-    low, high, method = find_interval(found.values[0], found.covariance[0, 0], found.pairs)
+    low, high, method = find_interval(found.values[0], found.covariance[0, 0], pairs=found.pairs, freedom=found.freedom)
     auc = result.pop("auc")
     assert [low, high, method] == [auc["low"], auc["high"], auc["method"]]
-    assert {BOOTSTRAP} == {entry["method"] for entry in result.values()}
+    exact = result.pop("sensitivity_at_98_specificity")
+    assert (exact["value"], exact["method"]) == (0.0, EXACT_SHARE)
+    assert {BOOTSTRAP, RECENTRED} == {entry["method"] for entry in result.values()}
+    assert {"ece", "ece_uncalibrated"} == {name for name, one in result.items() if one["method"] == RECENTRED}
 
 
 def test_evaluate_three_classes_resample_their_auc() -> None:
-    """The macro mean of three curves has the bootstrap's interval."""
-    entry = measure(make_random_cases(classes=3), None)["slice"]["auc"]
-    assert entry["method"] == BOOTSTRAP
-    assert entry["low"] < entry["value"] < entry["high"]
+    """The macro mean of three curves has the bootstrap's interval, and says that it is one."""
+    entries = measure(make_random_cases(classes=3), None)["slice"]
+    for entry in (entries["auc"], entries["average_precision"]):
+        assert entry["method"] == f"{BOOTSTRAP}; {MACRO}"
+        assert entry["low"] < entry["value"] < entry["high"]
+    assert MACRO not in entries["brier"]["method"]
 
 
 def test_evaluate_bounds_what_is_perfect() -> None:
@@ -247,9 +253,13 @@ def test_evaluate_bounds_what_is_perfect() -> None:
         (result["auc"], EXACT),
         (point["sensitivity"], EXACT_SHARE),
         (point["specificity"], EXACT_SHARE),
+        (result["sensitivity_at_98_specificity"], EXACT_SHARE),
     ):
         assert entry["method"] == method
         assert [0.025**0.1, 1.0] == pytest.approx([entry["low"], entry["high"]])
+    precision = result["average_precision"]
+    assert [1.0, None, None] == [precision[key] for key in ("value", "low", "high")]
+    assert precision["method"] == f"no interval: {NO_SPREAD}"
     assert point["ppv"]["value"] == 1.0
     assert 0.01 * 0.025**0.1 / (0.01 * 0.025**0.1 + 0.99 * (1 - 0.025**0.1)) == pytest.approx(point["ppv"]["low"])
 
@@ -305,3 +315,34 @@ def test_evaluate_confusion_matrix_has_a_row_per_true_class() -> None:
     found = np.array(measure(three, None)["slice"]["confusion_matrix"])
     assert np.bincount(three.labels).tolist() == found.sum(axis=1).tolist()
     assert (three.probabilities.argmax(axis=1) == three.labels).sum() == np.trace(found)
+
+
+def test_evaluate_ranks_raw_scores() -> None:
+    """A calibrator that makes all probabilities alike takes nothing from what ranks, in subgroups neither."""
+    cases = make_random_cases()
+    cases = dataclasses.replace(cases, groups={"scanner": np.array(["A", "B"] * 30)})
+    flattened = LevelCalibration(Calibrator("platt", 4.5e-22, 0.0), {"youden": 0.5})
+    found = evaluate(cases, Calibration(3, 1, dict.fromkeys(("slice", "patient"), flattened)), resamples=60)
+    raw = measure(cases)
+    for level in ("slice", "patient"):
+        for name in ("auc", "average_precision", "sensitivity_at_90_specificity", "sensitivity_at_98_specificity"):
+            assert raw[level][name] == found[level][name]
+    groups = [one["slice"]["subgroups"]["scanner"] for one in (raw, found)]
+    assert [one["auc"] for one in groups[0]] == [one["auc"] for one in groups[1]]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_evaluate_does_not_depend_on_patients_codes(classes: int) -> None:
+    """Codes come from a private key; whoever has another key gets the same intervals, at every level."""
+    cases = make_random_cases(classes=classes)
+    renamed = np.array([f"q{999 - int(one[1:])}" for one in cases.patients])
+    assert measure(cases) == measure(dataclasses.replace(cases, patients=renamed))
+
+
+def test_evaluate_interval_of_the_calibration_gap_allows_for_its_noise() -> None:
+    """Of probabilities that are true, resampled gaps lie above the gap: its interval reaches down, and holds it."""
+    generator = np.random.default_rng(0)
+    scores = generator.random(200)
+    entry = measure(make_cases(scores.tolist(), (generator.random(200) < scores).astype(int).tolist()))["slice"]["ece"]
+    assert 0.0 <= entry["low"] <= entry["value"] <= entry["high"]
+    assert entry["low"] < 0.02

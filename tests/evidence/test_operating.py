@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,10 @@ def test_call_classes_uses_the_threshold_or_the_most_probable(threshold: float |
 def test_call_classes_of_several_is_the_most_probable() -> None:
     """A threshold on one of three classes says nothing of the other two."""
     assert [2] == call_classes(np.array([[0.3, 0.3, 0.4]]), 0.1, 0).tolist()
+
+
+def test_calibrate_does_not_depend_on_patients_codes() -> None:
+    """Whoever has another private key gets the same calibrators and thresholds."""
+    cases = make_random_cases()
+    renamed = np.array([f"q{999 - int(one[1:])}" for one in cases.patients])
+    assert calibrate(cases, test_views=1) == calibrate(dataclasses.replace(cases, patients=renamed), test_views=1)

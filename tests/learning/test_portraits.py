@@ -110,3 +110,12 @@ def test_pairs_show_the_plain_image_beside_the_overlay() -> None:
     """Without heat the overlay is the image in grey."""
     images = np.full((2, 5, 5, 1), 0.5, np.float32)
     assert {128} == set(draw_pairs(images, np.zeros((2, 5, 5), np.float32)).ravel().tolist())
+
+
+def test_portraits_show_the_last_epoch_of_a_rung(data: Data, tmp_path: Path) -> None:
+    """A trial that is halted after one of three epochs is seen as it was then."""
+    learner = open_learner(fit_at("mixed0/mixed0", every=2), data, ("train",), tmp_path)
+    places = (tmp_path / "progress", tmp_path / "logs")
+    train_trial(fit_at("mixed0/mixed0", every=2), learner, "slice", places, epochs=1)
+    shown = read_pictures(tmp_path / "logs")
+    assert {f"validation/{name}": [0] for name in NAMES} == {name: [*steps] for name, steps in shown.items()}

@@ -10,6 +10,7 @@ import pytest
 from bcdx.config import Fit
 from bcdx.errors import RunError
 from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
+from bcdx.evidence.comparison import compare_runs
 from bcdx.learning.data import Data
 from bcdx.learning.run import Run, describe_run
 from bcdx.learning.scoring import make_cases, read_predictions, write_predictions
@@ -31,7 +32,7 @@ def run(data: Data) -> Run:
 
 
 def test_predictions_are_read_as_they_were_written(data: Data, run: Run, tmp_path: Path) -> None:
-    """Samples in order and raw scores to six digits; the calibrated probability stands beside them."""
+    """Samples in order and raw scores to nine digits; the calibrated probability stands beside them."""
     table = data.table(("test",))
     scores = np.random.default_rng(0).random(len(table.label))
     cases = make_cases(np.stack([1 - scores, scores], axis=1), table, run, top_slices=3)
@@ -57,3 +58,16 @@ def test_cases_group_lesions_by_their_area(data: Data, run: Run) -> None:
     cases = make_cases(np.full((len(table.label), 2), 0.5), table, run, top_slices=3)
     assert set(cases.groups["lesion size"]) == {""}
     assert all(cases.groups["scanner"] == table.scanner)
+
+
+def test_run_beside_itself_does_not_differ(data: Data, run: Run, tmp_path: Path) -> None:
+    """Scores below a millionth are told apart by what is written: difference 0, p 1."""
+    table = data.table(("test",))
+    generator = np.random.default_rng(0)
+    scores = (1e-6 * generator.random(len(table.label)).astype(np.float32)).astype(np.float64)
+    cases = make_cases(np.stack([1 - scores, scores], axis=1), table, run, top_slices=3)
+    write_predictions(tmp_path / "predictions.csv", cases, table, run, HALVED)
+    _, again = read_predictions(tmp_path / "predictions.csv", run, top_slices=3)
+    for level in ("slice", "breast", "patient"):
+        found = compare_runs(cases, again)[level]
+        assert [0.0, 0.0, 0.0, 1.0] == [found[key] for key in ("value", "low", "high", "p_value")]

@@ -35,8 +35,8 @@ Columns = tuple[Floats, Floats]
 
 MARGIN = 0.02
 RULE = (
-    f"A probe reaches the result where its AUC is within {MARGIN} of the result's AUC, or at least the lower end of "
-    "the result's 95 % interval."
+    f"A probe reaches the result where its AUC per slice is within {MARGIN} of the result's AUC per slice, or at least "
+    "the lower end of that one's 95 % interval."
 )
 ONE_CLASS = "only one class in the {} split"
 KNOTS = 5
@@ -79,7 +79,7 @@ def run_probes(
     """Return name -> {"auc" or "balanced_accuracy": entry, "reached", "note"}, the content of `probes.json`.
 
     An entry has `value`, `low`, `high`, `n` and `method`; what is undefined is null with a `reason`. `reached` is null
-    where the result is undefined, or where the probe measures something else than the result does.
+    where the result or the probe is undefined, or where the probe measures something else than the result does.
 
     Args:
         training: Samples that the model was fitted on; of their features no use is made.
@@ -124,7 +124,7 @@ def set_bar(auc: float | None, interval: tuple[float | None, float | None] | Non
 def _judge(probe: Entry, bar: float | None, note: str, *, highest: bool = False) -> Entry:
     """Add what the probe means; `highest` takes the upper end of its range for its AUC."""
     value = probe["auc"]["high" if highest else "value"]
-    reached = None if bar is None else value is not None and value >= bar
+    reached = None if bar is None or value is None else value >= bar
     return {**probe, "reached": reached, "note": note}
 
 

@@ -212,3 +212,17 @@ def test_probes_take_three_classes_as_positive_against_rest() -> None:
     test = draw(strength=2.0)
     three = replace(test, label=np.where(test.label == 1, 1, np.resize([0, 2], 120)))
     assert probe(draw(seed=1), test)["image_split"] == probe(draw(seed=1), three)["image_split"]
+
+
+def test_probe_that_could_not_be_measured_reaches_nothing_nor_falls_short() -> None:
+    """Null, not false: nobody knows."""
+    found = probe(draw(seed=1), replace(draw(), slice_index=np.zeros(120, np.int64)))
+    assert found["slice_index"]["auc"]["value"] is None  # type: ignore[index]
+    assert found["slice_index"]["reached"] is None
+    assert found["mean_intensity"]["reached"] is False
+
+
+def test_probes_say_what_they_are_compared_with(clean: dict[str, dict[str, object]]) -> None:
+    """A result per slice, and of shuffled labels the upper end of their range."""
+    assert "the result's AUC per slice" in str(clean["mean_intensity"]["note"])
+    assert "the upper end of that range" in str(clean["shuffled_labels"]["note"])
