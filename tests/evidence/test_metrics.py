@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from bcdx.evidence.calibration import Calibration, Calibrator, LevelCalibration
 from bcdx.evidence.cases import Cases
@@ -20,35 +19,13 @@ from bcdx.evidence.metrics import MACRO, PREVALENCE, evaluate
 from bcdx.evidence.operating import OPERATING_POINTS
 from bcdx.evidence.statistics import class_error, evaluate_once
 
+MakeCases = Callable[..., Cases]
+
 METRICS = {
     "auc", "average_precision", "sensitivity", "specificity", "sensitivity_at_90_specificity",
     "sensitivity_at_98_specificity", "brier", "ece", "brier_uncalibrated", "ece_uncalibrated",
 }  # fmt: skip
 NESTED = {"operating_points", "confusion_matrix", "subgroups"}
-
-
-def as_two_classes(positives: Any) -> NDArray[np.float64]:
-    """Rows of (negative, positive) probabilities."""
-    return np.stack([1.0 - np.asarray(positives), np.asarray(positives)], axis=1)
-
-
-def make_cases(
-    scores: list[float], labels: list[int], *, patients: str | None = None, sides: str | None = None, top: int = 3
-) -> Cases:
-    """Two-class cases, a patient each unless letters say otherwise; sides by letter, `?` is unknown."""
-    count = len(scores)
-    names = list(patients) if patients else [f"p{index}" for index in range(count)]
-    lateralities = ["unknown" if side == "?" else side for side in sides or "L" * count]
-    return Cases(as_two_classes(scores), np.array(labels), np.array(names), np.array(lateralities), 1, top)
-
-
-def make_random_cases(count: int = 60, classes: int = 2) -> Cases:
-    """Cases of three slices a patient, all classes present."""
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(classes), count)
-    labels = np.arange(count) // 3 % classes
-    patients = np.array([f"p{index // 3:03d}" for index in range(count)])
-    return Cases(probabilities, labels, patients, np.array(["L"] * count), classes - 1)
 
 
 def measure(cases: Cases, threshold: float | None = 0.5, *, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -79,7 +56,7 @@ def fix_thresholds(points: Mapping[str, float | None]) -> Calibration:
     return Calibration(3, 1, levels)
 
 
-def test_metrics_follow_the_positive_class() -> None:
+def test_metrics_follow_the_positive_class(make_random_cases: MakeCases) -> None:
     """Class 0 as the positive one gives the figures of the same data with classes swapped."""
     cases = make_random_cases()
     swapped = Cases(cases.probabilities[:, ::-1], 1 - cases.labels, cases.patients, cases.lateralities, positive=0)
@@ -89,7 +66,7 @@ def test_metrics_follow_the_positive_class() -> None:
         assert entries == others
 
 
-def test_evaluate_gives_every_metric_at_every_level() -> None:
+def test_evaluate_gives_every_metric_at_every_level(make_random_cases: MakeCases) -> None:
     """Each entry says its value, its interval and the units it rests on."""
     result = measure(make_random_cases())
     assert {"slice", "breast", "patient"} == set(result)
@@ -99,13 +76,13 @@ def test_evaluate_gives_every_metric_at_every_level() -> None:
         assert all({"value", "low", "high", "n", "method"} <= set(entry) for entry in flat(entries).values())
 
 
-def test_evaluate_counts_the_units_of_the_level() -> None:
+def test_evaluate_counts_the_units_of_the_level(make_cases: MakeCases) -> None:
     """Six slices of three breasts of two patients."""
     result = measure(make_cases([0.1, 0.2, 0.3, 0.4, 0.8, 0.9], [0, 0, 0, 0, 1, 1], patients="aaaabb", sides="LLRRLL"))
     assert {level: result[level]["auc"]["n"] for level in result} == {"slice": 6, "breast": 3, "patient": 2}
 
 
-def test_evaluate_patient_figures_are_of_patients() -> None:
+def test_evaluate_patient_figures_are_of_patients(make_cases: MakeCases) -> None:
     """Slices in disorder within patients who are told apart: AUC 1 per patient, less per slice."""
     cases = make_cases([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1], patients="aabb", top=1)
     result = measure(cases)
@@ -113,14 +90,14 @@ def test_evaluate_patient_figures_are_of_patients() -> None:
     assert result["slice"]["auc"]["value"] == 0.75
 
 
-def test_evaluate_uses_the_given_threshold() -> None:
+def test_evaluate_uses_the_given_threshold(make_cases: MakeCases) -> None:
     """A score at the threshold counts as positive."""
     result = measure(make_cases([0.2, 0.5, 0.7, 0.4, 0.5, 0.9], [0, 0, 0, 1, 1, 1]), 0.5)["slice"]
     assert result["sensitivity"]["value"] == pytest.approx(2 / 3)
     assert result["specificity"]["value"] == pytest.approx(1 / 3)
 
 
-def test_evaluate_uses_each_levels_own_threshold() -> None:
+def test_evaluate_uses_each_levels_own_threshold(make_cases: MakeCases) -> None:
     """Patients are judged by the patient threshold, slices by the slice threshold."""
     cases = make_cases([0.2, 0.6], [0, 1])
     result = evaluate(cases, fix_thresholds({"slice": 0.5, "patient": 0.7}), resamples=10)
@@ -128,7 +105,7 @@ def test_evaluate_uses_each_levels_own_threshold() -> None:
     assert result["breast"]["sensitivity"]["value"] is None
 
 
-def test_evaluate_labels_operating_points_by_their_origin() -> None:
+def test_evaluate_labels_operating_points_by_their_origin(make_random_cases: MakeCases) -> None:
     """A reader can tell a threshold chosen on validation from one read off the evaluated split."""
     result = measure(make_random_cases())["slice"]
     points = {name: entry.get("operating_point", "") for name, entry in flat(result).items()}
@@ -139,7 +116,7 @@ def test_evaluate_labels_operating_points_by_their_origin() -> None:
     }
 
 
-def test_evaluate_intervals_resample_whole_patients() -> None:
+def test_evaluate_intervals_resample_whole_patients(make_random_cases: MakeCases) -> None:
     """The interval beside a figure is the patient bootstrap of that very figure."""
     cases = make_random_cases()
     entry = measure(cases, seed=3)["slice"]["brier"]
@@ -154,7 +131,7 @@ def test_evaluate_intervals_resample_whole_patients() -> None:
     assert [low, high, used] == pytest.approx([entry["low"], entry["high"], entry["resamples"]])
 
 
-def test_evaluate_breasts_of_one_patient_move_together() -> None:
+def test_evaluate_breasts_of_one_patient_move_together(make_cases: MakeCases) -> None:
     """Two like breasts a patient narrow no interval: it is that of one breast a patient."""
     scores, labels = [0.1, 0.3, 0.7, 0.2, 0.6, 0.9], [0, 0, 0, 1, 1, 1]
     one = make_cases(scores, labels, patients="abcdef", sides="LLLLLL")
@@ -165,14 +142,14 @@ def test_evaluate_breasts_of_one_patient_move_together() -> None:
         assert [first["low"], first["high"]] == pytest.approx([second["low"], second["high"]])
 
 
-def test_evaluate_says_the_same_twice() -> None:
+def test_evaluate_says_the_same_twice(make_random_cases: MakeCases) -> None:
     """The same seed gives the same intervals, another seed others."""
     cases = make_random_cases()
     assert measure(cases, seed=1) == measure(cases, seed=1)
     assert measure(cases, seed=1)["slice"]["brier"] != measure(cases, seed=2)["slice"]["brier"]
 
 
-def test_evaluate_patients_who_are_all_ill_have_no_patient_auc() -> None:
+def test_evaluate_patients_who_are_all_ill_have_no_patient_auc(make_cases: MakeCases) -> None:
     """Patient AUC is null with a reason, while slices, told apart within patients, have theirs."""
     cases = make_cases([0.1, 0.9, 0.2, 0.8, 0.4, 0.6], [0, 1, 0, 1, 0, 1], patients="aabbcc")
     result = measure(cases)
@@ -183,7 +160,7 @@ def test_evaluate_patients_who_are_all_ill_have_no_patient_auc() -> None:
     assert result["slice"]["auc"]["value"] == 1.0
 
 
-def test_evaluate_unknown_sides_leave_breasts_undefined() -> None:
+def test_evaluate_unknown_sides_leave_breasts_undefined(make_cases: MakeCases) -> None:
     """Every metric of breasts is null and says why; patients are unharmed."""
     result = measure(make_cases([0.1, 0.9, 0.2, 0.8], [0, 1, 0, 1], sides="LR?L"))
     reasons = {entry["reason"] for entry in flat(result["breast"]).values() if entry["value"] is None}
@@ -192,14 +169,14 @@ def test_evaluate_unknown_sides_leave_breasts_undefined() -> None:
     assert result["patient"]["auc"]["value"] == 1.0
 
 
-def test_evaluate_without_threshold_says_so() -> None:
+def test_evaluate_without_threshold_says_so(make_cases: MakeCases) -> None:
     """Sensitivity and specificity need a threshold from validation; the others do not."""
     result = measure(make_cases([0.1, 0.9, 0.2, 0.8], [0, 1, 0, 1]), None)["slice"]
     missing = {name: entry["reason"] for name, entry in flat(result).items() if entry["value"] is None}
     assert missing == dict.fromkeys(("sensitivity", "specificity"), "no threshold could be chosen on validation")
 
 
-def test_evaluate_three_classes_have_no_sensitivity() -> None:
+def test_evaluate_three_classes_have_no_sensitivity(make_random_cases: MakeCases) -> None:
     """What two classes alone define is null with that reason; the other figures are there."""
     result = measure(make_random_cases(classes=3), None)["slice"]
     missing = {name: entry["reason"] for name, entry in flat(result).items() if entry["value"] is None}
@@ -213,7 +190,9 @@ def test_evaluate_three_classes_have_no_sensitivity() -> None:
 @pytest.mark.parametrize("patients", ["abc", "aab", "aaa"])
 @pytest.mark.parametrize("threshold", [None, 0.5])
 @pytest.mark.parametrize("sides", ["LRL", "L?R"])
-def test_evaluate_is_always_valid_json(labels: list[int], patients: str, threshold: float | None, sides: str) -> None:
+def test_evaluate_is_always_valid_json(
+    make_cases: MakeCases, labels: list[int], patients: str, threshold: float | None, sides: str
+) -> None:
     """However little there is to measure, nothing is NaN, and what is null has a reason."""
     result = measure(make_cases([0.1, 0.5, 0.9], labels, patients=patients, sides=sides), threshold)
     assert result == json.loads(json.dumps(result, allow_nan=False))
@@ -221,7 +200,7 @@ def test_evaluate_is_always_valid_json(labels: list[int], patients: str, thresho
         assert (entry["value"] is None) == ("reason" in entry)
 
 
-def test_evaluate_auc_interval_is_obuchowskis() -> None:
+def test_evaluate_auc_interval_is_obuchowskis(make_random_cases: MakeCases) -> None:
     """On the logit scale, from the covariance of patients; all other intervals are of resampled patients."""
     cases = make_random_cases()
     result = flat(measure(cases)["slice"])
@@ -235,7 +214,7 @@ def test_evaluate_auc_interval_is_obuchowskis() -> None:
     assert {"ece", "ece_uncalibrated"} == {name for name, one in result.items() if one["method"] == RECENTRED}
 
 
-def test_evaluate_three_classes_resample_their_auc() -> None:
+def test_evaluate_three_classes_resample_their_auc(make_random_cases: MakeCases) -> None:
     """The macro mean of three curves has the bootstrap's interval, and says that it is one."""
     entries = measure(make_random_cases(classes=3), None)["slice"]
     for entry in (entries["auc"], entries["average_precision"]):
@@ -244,7 +223,7 @@ def test_evaluate_three_classes_resample_their_auc() -> None:
     assert MACRO not in entries["brier"]["method"]
 
 
-def test_evaluate_bounds_what_is_perfect() -> None:
+def test_evaluate_bounds_what_is_perfect(make_cases: MakeCases) -> None:
     """No figure of 20 separated patients is certain: its interval ends at 1 and begins below."""
     scores, labels = [0.1] * 10 + [0.9] * 10, [0] * 10 + [1] * 10
     result = measure(make_cases(scores, labels))["patient"]
@@ -264,7 +243,7 @@ def test_evaluate_bounds_what_is_perfect() -> None:
     assert 0.01 * 0.025**0.1 / (0.01 * 0.025**0.1 + 0.99 * (1 - 0.025**0.1)) == pytest.approx(point["ppv"]["low"])
 
 
-def test_evaluate_calibrated_and_raw_scores_stand_beside_each_other() -> None:
+def test_evaluate_calibrated_and_raw_scores_stand_beside_each_other(make_random_cases: MakeCases) -> None:
     """Calibration changes Brier score and ECE, leaves the ranking, and the raw figures are kept."""
     cases = make_random_cases()
     raw = measure(cases)["slice"]
@@ -276,7 +255,7 @@ def test_evaluate_calibrated_and_raw_scores_stand_beside_each_other() -> None:
     assert raw["auc"] == calibrated["auc"]
 
 
-def test_evaluate_points_count_verdicts() -> None:
+def test_evaluate_points_count_verdicts(make_cases: MakeCases) -> None:
     """Counts, shares and predictive values of one operating point belong together."""
     cases = make_cases([0.2, 0.5, 0.7, 0.4, 0.5, 0.9, 0.8], [0, 0, 0, 1, 1, 1, 1])
     point = measure(cases)["slice"]["operating_points"]["youden"]
@@ -289,14 +268,14 @@ def test_evaluate_points_count_verdicts() -> None:
     assert 0.99 / 3 / (0.99 / 3 + 0.25 * 0.01) == pytest.approx(point["npv"]["value"])
 
 
-def test_evaluate_point_that_calls_nothing_positive_has_no_ppv() -> None:
+def test_evaluate_point_that_calls_nothing_positive_has_no_ppv(make_cases: MakeCases) -> None:
     """Null with its reason, while the other figures stand."""
     point = measure(make_cases([0.1, 0.2, 0.3], [0, 1, 1]), 0.9)["slice"]["operating_points"]["youden"]
     assert point["ppv"]["reason"] == "nothing is called positive"
     assert point["npv"]["value"] == pytest.approx(0.99)
 
 
-def test_evaluate_prevalence_moves_predictive_values_alone() -> None:
+def test_evaluate_prevalence_moves_predictive_values_alone(make_random_cases: MakeCases) -> None:
     """More ill among those examined: the PPV rises, the NPV falls, nothing else changes."""
     cases, calibration = make_random_cases(), fix_thresholds({"slice": 0.5})
     rare, common = (evaluate(cases, calibration, prevalence=share, resamples=60)["slice"] for share in (0.01, 0.3))
@@ -307,7 +286,9 @@ def test_evaluate_prevalence_moves_predictive_values_alone() -> None:
     assert flat(rare) == flat(common)
 
 
-def test_evaluate_confusion_matrix_has_a_row_per_true_class() -> None:
+def test_evaluate_confusion_matrix_has_a_row_per_true_class(
+    make_cases: MakeCases, make_random_cases: MakeCases
+) -> None:
     """Counts at the Youden threshold; for more classes of the most probable one."""
     cases = make_cases([0.2, 0.5, 0.7, 0.4, 0.5, 0.9, 0.8], [0, 0, 0, 1, 1, 1, 1])
     assert measure(cases)["slice"]["confusion_matrix"] == [[1, 2], [1, 3]]
@@ -317,7 +298,7 @@ def test_evaluate_confusion_matrix_has_a_row_per_true_class() -> None:
     assert (three.probabilities.argmax(axis=1) == three.labels).sum() == np.trace(found)
 
 
-def test_evaluate_ranks_raw_scores() -> None:
+def test_evaluate_ranks_raw_scores(make_random_cases: MakeCases) -> None:
     """A calibrator that makes all probabilities alike takes nothing from what ranks, in subgroups neither."""
     cases = make_random_cases()
     cases = dataclasses.replace(cases, groups={"scanner": np.array(["A", "B"] * 30)})
@@ -332,14 +313,14 @@ def test_evaluate_ranks_raw_scores() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_evaluate_does_not_depend_on_patients_codes(classes: int) -> None:
+def test_evaluate_does_not_depend_on_patients_codes(make_random_cases: MakeCases, classes: int) -> None:
     """Codes come from a private key; whoever has another key gets the same intervals, at every level."""
     cases = make_random_cases(classes=classes)
     renamed = np.array([f"q{999 - int(one[1:])}" for one in cases.patients])
     assert measure(cases) == measure(dataclasses.replace(cases, patients=renamed))
 
 
-def test_evaluate_interval_of_the_calibration_gap_allows_for_its_noise() -> None:
+def test_evaluate_interval_of_the_calibration_gap_allows_for_its_noise(make_cases: MakeCases) -> None:
     """Of probabilities that are true, resampled gaps lie above the gap: its interval reaches down, and holds it."""
     generator = np.random.default_rng(0)
     scores = generator.random(200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,39 +22,11 @@ from bcdx.evidence.operating import (
     youden_threshold,
 )
 
+MakeCases = Callable[..., Cases]
+Split = Callable[[Any], tuple[NDArray[np.float64], NDArray[np.bool_]]]
+
 TIED = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=60)
 """(score in twelfths, positive): few distinct scores, so that ties are common."""
-
-
-def split_columns(rows: list[tuple[int, bool]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores in [0, 1] and positives, both classes present."""
-    scores, positives = (np.array(column) for column in zip(*rows, strict=True))
-    assume(positives.any() and not positives.all())
-    return scores / 12, positives
-
-
-def as_two_classes(positives: Any) -> NDArray[np.float64]:
-    """Rows of (negative, positive) probabilities."""
-    return np.stack([1.0 - np.asarray(positives), np.asarray(positives)], axis=1)
-
-
-def make_cases(
-    scores: list[float], labels: list[int], *, patients: str | None = None, sides: str | None = None, top: int = 3
-) -> Cases:
-    """Two-class cases, a patient each unless letters say otherwise; sides by letter, `?` is unknown."""
-    count = len(scores)
-    names = list(patients) if patients else [f"p{index}" for index in range(count)]
-    lateralities = ["unknown" if side == "?" else side for side in sides or "L" * count]
-    return Cases(as_two_classes(scores), np.array(labels), np.array(names), np.array(lateralities), 1, top)
-
-
-def make_random_cases(count: int = 60, classes: int = 2) -> Cases:
-    """Cases of three slices a patient, all classes present."""
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(classes), count)
-    labels = np.arange(count) // 3 % classes
-    patients = np.array([f"p{index // 3:03d}" for index in range(count)])
-    return Cases(probabilities, labels, patients, np.array(["L"] * count), classes - 1)
 
 
 def youden_of(cases: Cases) -> dict[str, float | None]:
@@ -63,7 +36,7 @@ def youden_of(cases: Cases) -> dict[str, float | None]:
 
 @settings(deadline=None)
 @given(TIED)
-def test_youden_threshold_is_the_best_of_all(rows: list[tuple[int, bool]]) -> None:
+def test_youden_threshold_is_the_best_of_all(split_columns: Split, rows: list[tuple[int, bool]]) -> None:
     """No other threshold has a higher sensitivity + specificity on the same cases."""
     scores, positives = split_columns(rows)
 
@@ -91,7 +64,7 @@ def test_youden_threshold_of_one_class_is_undefined(positive: bool) -> None:
 
 
 @pytest.mark.parametrize(("top", "patient"), [(1, (0.6 + 1.0) / 2), (2, (0.5 + 0.9) / 2), (3, (0.4 + 0.7) / 2)])
-def test_thresholds_are_chosen_per_level(top: int, patient: float) -> None:
+def test_thresholds_are_chosen_per_level(make_cases: MakeCases, top: int, patient: float) -> None:
     """Patients' highest slices, averaged as the settings say, part elsewhere than single slices do."""
     cases = make_cases([0.2, 0.4, 0.6, 0.3, 0.8, 1.0], [0, 0, 0, 0, 1, 1], patients="aaabbb", top=top)
     actual = youden_of(cases)
@@ -99,7 +72,7 @@ def test_thresholds_are_chosen_per_level(top: int, patient: float) -> None:
     assert actual["patient"] == pytest.approx(patient)
 
 
-def test_thresholds_undefined_levels_have_none() -> None:
+def test_thresholds_undefined_levels_have_none(make_cases: MakeCases) -> None:
     """Without sides there is no breast threshold, and patients who are all ill have none either."""
     cases = make_cases([0.2, 0.4, 0.6, 1.0], [0, 1, 0, 1], patients="aabb", sides="LRL?")
     actual = youden_of(cases)
@@ -110,14 +83,16 @@ def test_thresholds_undefined_levels_have_none() -> None:
     }
 
 
-def test_thresholds_of_three_classes_are_undefined() -> None:
+def test_thresholds_of_three_classes_are_undefined(make_random_cases: MakeCases) -> None:
     """One threshold cannot part three classes."""
     assert set(youden_of(make_random_cases(classes=3)).values()) == {None}
 
 
 @settings(deadline=None)
 @given(TIED, st.floats(0.5, 1.0))
-def test_operating_points_hold_what_they_promise(rows: list[tuple[int, bool]], share: float) -> None:
+def test_operating_points_hold_what_they_promise(
+    split_columns: Split, rows: list[tuple[int, bool]], share: float
+) -> None:
     """On the cases that they were chosen on, at least as much as was asked."""
     scores, positives = split_columns(rows)
     called = scores >= specific_threshold(scores, positives, share)
@@ -145,7 +120,7 @@ def test_call_classes_of_several_is_the_most_probable() -> None:
     assert [2] == call_classes(np.array([[0.3, 0.3, 0.4]]), 0.1, 0).tolist()
 
 
-def test_calibrate_does_not_depend_on_patients_codes() -> None:
+def test_calibrate_does_not_depend_on_patients_codes(make_random_cases: MakeCases) -> None:
     """Whoever has another private key gets the same calibrators and thresholds."""
     cases = make_random_cases()
     renamed = np.array([f"q{999 - int(one[1:])}" for one in cases.patients])

@@ -28,21 +28,12 @@ from bcdx.evidence.statistics import (
     share,
 )
 
+Columns = Callable[[Any], NDArray[np.float64]]
+Split = Callable[[Any], tuple[NDArray[np.float64], NDArray[np.bool_]]]
+
 TIED = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=60)
 """(score in twelfths, positive): few distinct scores, so that ties are common."""
 OF_CLASSES = [class_area, class_precision, class_error, class_gap]
-
-
-def split_columns(rows: list[tuple[int, bool]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores in [0, 1] and positives, both classes present."""
-    scores, positives = (np.array(column) for column in zip(*rows, strict=True))
-    assume(positives.any() and not positives.all())
-    return scores / 12, positives
-
-
-def as_two_classes(positives: Any) -> NDArray[np.float64]:
-    """Rows of (negative, positive) probabilities."""
-    return np.stack([1.0 - np.asarray(positives), np.asarray(positives)], axis=1)
 
 
 def draw_rows(count: int = 60, classes: int = 2) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -62,7 +53,7 @@ def find_sensitivity(scores: Any, positives: Any, wanted: float) -> float:
 
 @settings(deadline=None, max_examples=60)
 @given(TIED)
-def test_auc_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
+def test_auc_equals_scikit_learn(as_two_classes: Columns, split_columns: Split, rows: list[tuple[int, bool]]) -> None:
     """Ties count half, as in scikit-learn."""
     scores, positives = split_columns(rows)
     expected = roc_auc_score(positives, scores)
@@ -71,7 +62,9 @@ def test_auc_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(TIED)
-def test_average_precision_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
+def test_average_precision_equals_scikit_learn(
+    as_two_classes: Columns, split_columns: Split, rows: list[tuple[int, bool]]
+) -> None:
     """Average precision of two classes is that of the positive one."""
     scores, positives = split_columns(rows)
     expected = average_precision_score(positives, scores)
@@ -113,14 +106,14 @@ def test_brier_of_three_classes_sums_over_classes() -> None:
     assert measure(class_error, scores, np.array([0, 2, 1]), 2) == pytest.approx((0.0 + 2.0 + 2 / 3) / 3)
 
 
-def test_calibration_error_weighs_bins_by_their_cases() -> None:
+def test_calibration_error_weighs_bins_by_their_cases(as_two_classes: Columns) -> None:
     """Three cases at 0.85, two of them ill, and one healthy at 0.15: (3 x 0.183 + 1 x 0.15) / 4."""
     scores = as_two_classes([0.85, 0.85, 0.85, 0.15])
     expected = (3 * (0.85 - 2 / 3) + 0.15) / 4
     assert expected == pytest.approx(measure(class_gap, scores, np.array([1, 1, 0, 0]), 1))
 
 
-def test_calibration_error_parts_confidences_at_tenths() -> None:
+def test_calibration_error_parts_confidences_at_tenths(as_two_classes: Columns) -> None:
     """Errors of opposite sign cancel within a tenth and not across its edge."""
     labels = np.array([1, 0])
     within = measure(class_gap, as_two_classes([0.52, 0.58]), labels, 1)
@@ -129,7 +122,7 @@ def test_calibration_error_parts_confidences_at_tenths() -> None:
     assert across == pytest.approx((0.52 + 0.52) / 2)
 
 
-def test_calibration_error_keeps_certainty_in_the_last_bin() -> None:
+def test_calibration_error_keeps_certainty_in_the_last_bin(as_two_classes: Columns) -> None:
     """A probability of exactly 1 shares the bin of 0.95."""
     scores = as_two_classes([1.0, 0.95])
     assert measure(class_gap, scores, np.array([0, 1]), 1) == pytest.approx((1.0 - 0.05) / 2)
@@ -143,7 +136,9 @@ def test_calibration_error_of_three_classes_uses_the_top_class() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(TIED, st.sampled_from([0.5, 0.9, 0.98]))
-def test_sensitivity_at_specificity_is_the_best_point_of_the_roc(rows: list[tuple[int, bool]], wanted: float) -> None:
+def test_sensitivity_at_specificity_is_the_best_point_of_the_roc(
+    split_columns: Split, rows: list[tuple[int, bool]], wanted: float
+) -> None:
     """No point of scikit-learn's ROC curve with that specificity has a higher sensitivity."""
     scores, positives = split_columns(rows)
     false_rate, true_rate, _ = roc_curve(positives, scores, drop_intermediate=False)
@@ -163,7 +158,9 @@ def test_sensitivity_at_specificity_spends_every_false_alarm_it_may(negatives: i
 
 @settings(deadline=None, max_examples=60)
 @given(TIED, st.integers(0, 2**32 - 1))
-def test_weights_are_units_drawn_so_often(rows: list[tuple[int, bool]], seed: int) -> None:
+def test_weights_are_units_drawn_so_often(
+    as_two_classes: Columns, split_columns: Split, rows: list[tuple[int, bool]], seed: int
+) -> None:
     """Every statistic of weighted units is that of the units repeated; no weight takes a unit away."""
     scores, positives = split_columns(rows)
     weights = np.random.default_rng(seed).integers(0, 4, len(scores))
