@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bcdx.evidence.familiarity import FEWEST_PATIENTS, QUANTILE
+from bcdx.evidence.metrics import MACRO
 from bcdx.evidence.operating import NAMES as POINTS
+from bcdx.evidence.words import METRIC_NAMES, STARRED, Entry, describe_interval, has_spread
 
-NAMES = {
-    "auc": "ROC AUC",
-    "average_precision": "average precision",
-    "sensitivity": "sensitivity (validation threshold)",
-    "specificity": "specificity (validation threshold)",
-    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity *",
-    "sensitivity_at_98_specificity": "sensitivity at 98 % specificity *",
-    "brier": "Brier score",
-    "ece": "ECE, 10 bins",
-    "brier_uncalibrated": "Brier score, uncalibrated",
-    "ece_uncalibrated": "ECE, 10 bins, uncalibrated",
-}
 RAW = "_uncalibrated"
 COLUMNS = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
 PROBED = {"balanced_accuracy": "balanced accuracy", "auc": "ROC AUC", "difference": "by image - patient"}
@@ -31,10 +22,8 @@ WIDTH = 110
 """Characters of the widest line that is made to fit."""
 HOW = (
     "intervals: 95 %; ROC AUC: Obuchowski's variance by patient, else patients resampled",
-    "* read off this split's own ROC, optimistic; other thresholds were chosen on validation",
+    STARRED,
 )
-
-Entry = Mapping[str, Any]
 
 
 def summarise(metrics: Mapping[str, Any], *, title: str) -> str:
@@ -46,7 +35,9 @@ def summarise(metrics: Mapping[str, Any], *, title: str) -> str:
     if "comparison" in metrics:
         lines += ["", *_describe_comparison(metrics["comparison"])]
     if "probes" in metrics:
-        lines += ["", "shortcut probes", *_describe_probes(metrics["probes"])]
+        lines += ["", "shortcut probes, beside the result per slice", *_describe_probes(metrics["probes"])]
+    if metrics.get("familiarity"):
+        lines += ["", _describe_familiarity(metrics["familiarity"])]
     lines += ["", *HOW]
     lines += [f"WARNING: {text}" for name, text in metrics.items() if name.endswith("warning")]
     if "beside" in metrics:
@@ -55,23 +46,25 @@ def summarise(metrics: Mapping[str, Any], *, title: str) -> str:
 
 
 def _describe_level(content: Mapping[str, Any]) -> list[str]:
-    entries = {name: content[name] for name in NAMES if name in content}
+    entries = {name: content[name] for name in METRIC_NAMES if name in content}
     reasons = {entry.get("reason") for entry in entries.values()}
     if all(entry["value"] is None for entry in entries.values()) and len(reasons) == 1:
         return [f"  undefined: {reasons.pop()}"]
     points = content.get("operating_points", {})
     hidden = COLUMNS if points else ()
     shown = {name: entry for name, entry in entries.items() if name not in hidden and not name.endswith(RAW)}
-    lines = [_describe_line(NAMES[name], entry, entries.get(name + RAW)) for name, entry in shown.items()]
+    lines = [_describe_line(METRIC_NAMES[name], entry, entries.get(name + RAW)) for name, entry in shown.items()]
     return [*lines, *_describe_points(points)]
 
 
 def _describe_line(name: str, entry: Entry, raw: Entry | None = None) -> str:
     """Return a figure with its interval and, where there is one, what it was before calibration."""
+    if MACRO in entry.get("method", ""):
+        name = f"{name}, {MACRO if len(name) + len(MACRO) < 34 else MACRO.split()[0]}"
     if entry["value"] is None:
         return f"  {name:<36} undefined: {entry['reason']}"
     beside = f"; uncalibrated {_describe_short(raw)}" if raw else ""
-    return f"  {name:<36} {entry['value']:.3f}  ({_describe_interval(entry)}; n = {entry['n']}){beside}"
+    return f"  {name:<36} {entry['value']:.3f}  ({describe_interval(entry)}; n = {entry['n']}){beside}"
 
 
 def _describe_points(points: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -124,7 +117,7 @@ def _describe_comparison(levels: Mapping[str, Mapping[str, Any]]) -> Iterator[st
             yield f"  {heading:<36} undefined: {found['reason']}"
             continue
         chance = "" if found["p_value"] is None else f"; p = {found['p_value']:.3g}"
-        yield f"  {heading:<36} {found['value']:+.3f}  ({_describe_interval(found)}{chance}; n = {found['n']})"
+        yield f"  {heading:<36} {found['value']:+.3f}  ({describe_interval(found)}{chance}; n = {found['n']})"
 
 
 def _describe_probes(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -142,15 +135,25 @@ def _describe_probes(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield "  ".join(words).rstrip()
 
 
+def _describe_familiarity(found: Mapping[str, Any]) -> str:
+    """Return how many images the model cannot know, beside how many would be expected."""
+    if found["unfamiliar"] is None:
+        return f"unlike training images: cannot be told, fewer than {FEWEST_PATIENTS} patients were learned from"
+    images = f"{found['unfamiliar']} of {found['n']} ({100 * found['unfamiliar'] / found['n']:.1f} %)"
+    patients = f"{found['patients_with_unfamiliar']} of {found['patients']} patients"
+    expected = f"{100 * (1 - QUANTILE):.0f} % of new images are expected"
+    return f"unlike training images: {images}, in {patients}; about {expected}"
+
+
 def _lay_side_by_side(metrics: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return a table of two results, each with how its splits were made."""
     heads = [SPLIT_UNITS["leak_warning" in one] for one in (metrics, other)]
     lines = [f"{'side by side':<38} {'this: ' + heads[0]:<30} {'beside: ' + heads[1]}"]
     for level, heading in TITLES.items():
         lines.append(heading)
-        for name in (one for one in NAMES if one in metrics[level]):
+        for name in (one for one in METRIC_NAMES if one in metrics[level]):
             cells = [_describe_cell(one[level].get(name)) for one in (metrics, other)]
-            lines.append(f"  {NAMES[name]:<36} {cells[0]:<30} {cells[1]}")
+            lines.append(f"  {METRIC_NAMES[name]:<36} {cells[0]:<30} {cells[1]}")
     lines += [f"WARNING (beside): {text}" for name, text in other.items() if name.endswith("warning")]
     return [*lines, "two tests on different images: read the difference as an order of magnitude"]
 
@@ -158,20 +161,12 @@ def _lay_side_by_side(metrics: Mapping[str, Any], other: Mapping[str, Any]) -> l
 def _describe_cell(entry: Entry | None) -> str:
     if entry is None or entry["value"] is None:
         return "undefined"
-    return f"{entry['value']:.3f} ({_describe_interval(entry)})"
+    return f"{entry['value']:.3f} ({describe_interval(entry)})"
 
 
 def _describe_short(entry: Entry) -> str:
     if entry["value"] is None:
         return "undefined"
-    if entry["low"] is None or entry["low"] == entry["high"]:
+    if not has_spread(entry):
         return f"{entry['value']:.3f} (no interval)"
     return f"{entry['value']:.3f} ({entry['low']:.3f}-{entry['high']:.3f})"
-
-
-def _describe_interval(entry: Entry) -> str:
-    if entry["low"] is None:
-        return "no interval"
-    if entry["low"] == entry["high"]:
-        return "no spread in resamples: too few units to bound it"
-    return f"{entry['low']:.3f} to {entry['high']:.3f}"

@@ -164,12 +164,13 @@ def refer_to(training: Sight) -> Reference:
 
 
 def count_unfamiliar(reference: Reference, tested: Tested) -> dict[str, Any]:
-    """Return how many of the samples are unlike training, and their patients."""
+    """Return how many of the samples are unlike training, and their patients; null where nothing could be told."""
+    known = bool(np.isfinite(reference.limit))
     unlike = measure_distances(reference, tested.sight.features) > reference.limit
     patients = tested.cases.patients
     return {
         "n": len(unlike),
-        "unfamiliar": int(unlike.sum()),
+        "unfamiliar": int(unlike.sum()) if known else None,
         "patients": len(np.unique(patients)),
-        "patients_with_unfamiliar": len(np.unique(patients[unlike])),
+        "patients_with_unfamiliar": len(np.unique(patients[unlike])) if known else None,
     }

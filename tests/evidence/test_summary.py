@@ -131,7 +131,9 @@ def test_summary_shows_probes_and_flags_those_that_reach_the_result() -> None:
         "site": {"auc": {"value": None, "low": None, "high": None, "n": 0, "reason": "one site"}, "note": "none"},
         "scanner": {"balanced_accuracy": entry, "reached": None, "note": "What the features know. " * 9},
     }
-    section = find_section(summarise({**make_metrics(), "probes": probes}, title="run"), "shortcut probes")
+    section = find_section(
+        summarise({**make_metrics(), "probes": probes}, title="run"), "shortcut probes, beside the result per slice"
+    )
     assert "0.600 (0.500-0.700)" in section[0]
     assert "REACHES" not in section[0]
     assert section[1].endswith("REACHES THE RESULT  brightness suffices")
@@ -188,11 +190,19 @@ def test_summary_of_two_patients_claims_no_interval() -> None:
 def test_summary_shows_no_interval_of_width_zero() -> None:
     """What is 1 in every resample is not shown as certain; an AUC of 1 has its exact bound."""
     metrics = make_metrics(noise=0.0)
-    assert (metrics["patient"]["average_precision"]["low"], metrics["patient"]["average_precision"]["high"]) == (1, 1)
-    auc, precision, *_ = find_section(summarise(metrics, title="run"), "per patient")
-    assert f"({0.025**0.1:.3f} to 1.000; n = 20)" in auc
-    assert "no spread in resamples" in precision
-    assert "1.000 to 1.000" not in precision
+    auc, precision, sensitivity, *_ = find_section(summarise(metrics, title="run"), "per patient")
+    for line in (auc, sensitivity):
+        assert f"1.000  ({0.025**0.1:.3f} to 1.000; n = 20)" in line
+    assert "1.000  (no interval; n = 20)" in precision
+
+
+def test_summary_shows_no_interval_of_width_zero_of_an_older_version() -> None:
+    """Metrics that are read may still have one."""
+    older = make_metrics()
+    older["patient"]["auc"] = {"value": 1.0, "low": 1.0, "high": 1.0, "n": 20}
+    auc = find_section(summarise(older, title="run"), "per patient")[0]
+    assert "no spread in resamples" in auc
+    assert "1.000 to 1.000" not in auc
 
 
 def test_summary_repeats_warnings() -> None:
@@ -225,3 +235,29 @@ def test_summary_lays_two_results_side_by_side() -> None:
     table = text[text.index("side by side") :]
     assert [3, 3] == [table.count("per "), table.count("ROC AUC")]
     assert not re.search(r"\b(nan|None)\b", table)
+
+
+def test_summary_says_how_many_images_are_unlike_training() -> None:
+    """One line, with the patients that they are of; nothing where a run cannot tell."""
+    counts = {"n": 114, "unfamiliar": 3, "patients": 17, "patients_with_unfamiliar": 2}
+    text = summarise({**make_metrics(), "familiarity": counts}, title="run")
+    line = next(one for one in text.splitlines() if one.startswith("unlike training images"))
+    assert "3 of 114 (2.6 %), in 2 of 17 patients" in line
+    assert "1 % of new images are expected" in line
+    assert len(line) <= 110
+    few = {**counts, "unfamiliar": None, "patients_with_unfamiliar": None}
+    assert "cannot be told, fewer than 10 patients" in summarise({**make_metrics(), "familiarity": few}, title="run")
+    assert "unlike training" not in summarise(make_metrics(), title="run")
+
+
+def test_summary_names_a_macro_mean() -> None:
+    """ROC AUC of three classes is not that of the positive one, and the line says so."""
+    generator = np.random.default_rng(0)
+    labels, names = np.arange(60) % 3, np.array([f"p{index:03d}" for index in range(60)])
+    cases = Cases(generator.dirichlet(np.ones(3), 60), labels, names, np.array(["L"] * 60), 2)
+    levels = evaluate(cases, Calibration(3, 1, {}), resamples=50)
+    metrics = {"split": "test", "classes": ["a", "b", "c"], "positive": "c", **levels}
+    lines = find_section(summarise(metrics, title="run"), "per patient")
+    assert lines[0].startswith("  ROC AUC, macro one-against-rest ")
+    assert lines[1].startswith("  average precision, macro")
+    assert not any("macro" in line for line in summarise(make_metrics(), title="run").splitlines())
