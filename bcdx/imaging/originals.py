@@ -73,6 +73,11 @@ class Maker:
         return generate_uid(entropy_srcs=["bcdx", self.version, self.model, self.moment.isoformat(), *parts])
 
     @property
+    def device_uid(self) -> UID:
+        """Of the model as an observer: the same at any moment, so that all that it reported can be found."""
+        return generate_uid(entropy_srcs=["bcdx", self.version, self.model, "device"])
+
+    @property
     def short_model(self) -> str:
         """The first 16 digits of the fingerprint."""
         return self.model[:16]

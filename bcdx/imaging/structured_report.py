@@ -2,7 +2,8 @@
 
 A Comprehensive 3D SR of template TID 1500: who observed (bcdx, its version and the model's fingerprint), the source
 images, one measurement group (TID 1501) for the patient, each breast and each slice, and what a reader must know beside
-them. Names are codes of DCM, SNOMED CT (SCT) and UCUM. For what these do not name there is the private scheme 99BCDX:
+them; its limits stand in the patient's group, too, before hundreds of slices. Names are codes of DCM, SNOMED CT (SCT)
+and UCUM. For what these do not name there is the private scheme 99BCDX:
 
 | code | meaning |
 |---|---|
@@ -43,6 +44,8 @@ from bcdx.imaging.originals import (
 SCHEME = "99BCDX"
 NOTICE = "Research use only. Not for clinical diagnosis."
 DESCRIPTION = "bcdx report - research use only"
+DIGITS = 6
+"""After the point, of probabilities and thresholds, as in bcdx's other outputs; assessments come before rounding."""
 MAX_MEANING = 64
 """Characters that CodeMeaning may have."""
 PROCEDURES = {"MR": codes.SCT.MRIOfBreast, "MG": codes.SCT.Mammography, "US": codes.SCT.UltrasonographyOfBreast}
@@ -97,7 +100,8 @@ class Findings:
         operating_point: Its name in `calibration.json`.
         operating_point_meaning: The same for a reader, such as "98 % specificity".
         calibration: A sentence on how probabilities were calibrated and on what.
-        limits: Sentences on what the model's evidence does not cover.
+        limits: Sentences on what the model's evidence does not cover, and on what was left out of or is odd about this
+            study; empty ones are passed over.
     """
 
     patient: Finding
@@ -167,7 +171,7 @@ def _check_finding(finding: Finding, headers: Mapping[str, Dataset]) -> None:
 
 def _make_content(headers: Mapping[str, Dataset], findings: Findings, maker: Maker, uid: str) -> sr.MeasurementReport:
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=maker.make_uid("device"),
+        uid=maker.device_uid,
         name="bcdx",
         manufacturer_name="bcdx",
         model_name=f"bcdx {maker.version}",
@@ -199,6 +203,7 @@ def _make_groups(
         tracking = sr.TrackingIdentifier(maker.make_uid("tracking", uid, name), name)
         found = _make_group(headers, findings, finding, tracking, None if groups else algorithm)
         groups.append(found)
+    groups[0][0].ContentSequence.extend(_list_limits((NOTICE, *findings.limits)))
     return groups
 
 
@@ -211,14 +216,12 @@ def _make_group(
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     measurements = []  # of what the model abstains from no number is handed on
     if finding.assessment != "ABSTAINED":
-        measurements.append(
-            sr.Measurement(codes.DCM.Probability, float(finding.probability or 0.0), codes.UCUM.NoUnits)
-        )
+        measurements.append(_measure(codes.DCM.Probability, finding.probability or 0.0))
     evaluations = [
         _evaluate("ASSESSMENT", "Assessment by the model", finding.assessment, ASSESSMENTS[finding.assessment])
     ]
     if measurements and finding.threshold is not None:
-        measurements.append(sr.Measurement(codes.DCM.ThresholdValue, float(finding.threshold), codes.UCUM.NoUnits))
+        measurements.append(_measure(codes.DCM.ThresholdValue, finding.threshold))
         point = findings.operating_point, findings.operating_point_meaning
         evaluations.append(_evaluate("OPERATING_POINT", "Operating point", *point))
     group = sr.MeasurementsAndQualitativeEvaluations(
@@ -233,6 +236,10 @@ def _make_group(
     if finding.abstained:
         group[0].ContentSequence.append(_say(codes.DCM.Comment, finding.abstained))
     return group
+
+
+def _measure(name: Code, value: float) -> sr.Measurement:
+    return sr.Measurement(name, round(float(value), DIGITS), codes.UCUM.NoUnits)
 
 
 def _refer(headers: Mapping[str, Dataset], image: ImageReference) -> sr.SourceImageForMeasurementGroup:
@@ -279,9 +286,12 @@ def _make_remarks(findings: Findings) -> sr.ContainerContentItem:
     """Return what a reader must know beside the numbers."""
     remarks = sr.ContainerContentItem(QUALITATIVE_EVALUATIONS, relationship_type=sr.RelationshipTypeValues.CONTAINS)
     texts = [_say(codes.DCM.Comment, NOTICE), _say(Code("CALIBRATION", SCHEME, "Calibration"), findings.calibration)]
-    texts += [_say(Code("LIMITS", SCHEME, "Limits of the evidence"), text) for text in findings.limits]
-    remarks.ContentSequence = sr.ContentSequence(texts)
+    remarks.ContentSequence = sr.ContentSequence([*texts, *_list_limits(findings.limits)])
     return remarks
+
+
+def _list_limits(texts: Sequence[str]) -> list[sr.TextContentItem]:
+    return [_say(Code("LIMITS", SCHEME, "Limits of the evidence"), text) for text in texts if text]
 
 
 def _say(name: Code, text: str) -> sr.TextContentItem:

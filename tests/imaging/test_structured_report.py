@@ -147,6 +147,38 @@ def test_the_observer_is_the_model(sources: list[Dataset], tmp_path: Path) -> No
     assert codes.DCM.Patient in [one.value for one in content[0].ContentSequence if one.name == codes.DCM.SubjectClass]
 
 
+def test_the_observer_is_the_same_device_at_any_time(sources: list[Dataset], tmp_path: Path) -> None:
+    """What finds reports of one model by their device finds all of them; another model or version is another."""
+
+    def read_device(maker: Maker) -> str:
+        report = write_structured_report(sources, make_findings(sources), series_number=7, maker=maker)
+        report.save_as(tmp_path / "report.dcm")
+        (context,) = srread(tmp_path / "report.dcm").content.get_observer_contexts()
+        return str(context.observer_identifying_attributes.uid)
+
+    later = replace(MAKER, moment=datetime(2025, 1, 2))
+    assert read_device(MAKER) == read_device(later)
+    others = {read_device(replace(MAKER, model="f" * 64)), read_device(replace(MAKER, version="0.0.1"))}
+    assert 3 == len({read_device(MAKER), *others})
+
+
+def test_numbers_have_the_digits_of_the_other_outputs(sources: list[Dataset], tmp_path: Path) -> None:
+    """Six, as `diagnosis.json` has them; what is above or below is told before they are rounded."""
+    patient = Finding(0.12345678901, 0.12345674, (ImageReference(sources[0].SOPInstanceUID),))
+    group = read_groups(write(sources, replace(make_findings(sources), patient=patient), tmp_path))[0]
+    assert [0.123457, 0.123457] == [one.value for one in group.get_measurements()]
+    assert "ABOVE" == read_code(group, "ASSESSMENT").value
+
+
+def test_limits_stand_beside_the_patients_number(sources: list[Dataset], tmp_path: Path) -> None:
+    """Not only at the end, behind hundreds of slices; once each, and of the patient alone."""
+    findings = replace(make_findings(sources), limits=("12 slices left out.", "The sides disagree.", ""))
+    groups = read_groups(write(sources, findings, tmp_path))
+    told = [[one.value for one in group[0].ContentSequence if one.name.value == "LIMITS"] for group in groups]
+    assert [NOTICE, "12 slices left out.", "The sides disagree."] == told[0]
+    assert [] == [texts for texts in told[1:] if texts]
+
+
 def test_the_report_says_what_it_is_for(sources: list[Dataset], tmp_path: Path) -> None:
     """Research use only, calibration and limits, as texts that every viewer shows."""
     report = write(sources, make_findings(sources), tmp_path)
