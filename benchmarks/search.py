@@ -56,7 +56,7 @@ import numpy as np
 from bcdx._recipes import load_recipe
 from bcdx.config import Dataset, Network, Optimizer, Phantom, Search, Space, Split, Stream, Tune
 from bcdx.evidence.cases import Cases
-from bcdx.evidence.metrics import roc_auc
+from bcdx.evidence.statistics import roc_auc
 from bcdx.learning.augment import all_views
 from bcdx.learning.data import Data
 from bcdx.learning.network import FEATURE_NORM, FEATURES, HEAD, build_model

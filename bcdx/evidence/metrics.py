@@ -27,13 +27,10 @@ from bcdx.evidence.statistics import (
     class_gap,
     class_precision,
     rank,
-    roc_auc,
     sensitivity_at_specificity,
     share,
 )
 from bcdx.evidence.subgroups import Subgroup, list_subgroups
-
-__all__ = ["evaluate", "evaluate_level", "roc_auc"]
 
 Place = tuple[str, ...]
 """Where an entry stands: (name,), (operating point, name) or (grouping, value, name)."""

@@ -189,4 +189,5 @@ def find_wilson_interval(share: float, n: float) -> tuple[float, float]:
     z = float(norm.ppf(0.975))
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # rounding alone could leave the share outside its own interval
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))

@@ -15,7 +15,7 @@ import numpy as np
 from bcdx.config import Fit
 from bcdx.errors import StoreFullError
 from bcdx.evidence.cases import Cases
-from bcdx.evidence.metrics import roc_auc
+from bcdx.evidence.statistics import roc_auc
 from bcdx.learning import monitoring
 from bcdx.learning.data import Data
 from bcdx.learning.learner import Learner

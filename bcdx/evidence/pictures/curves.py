@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bcdx.evidence.intervals import CHUNK, draw_patients
 from bcdx.evidence.pictures.canvas import BLUE, DPI, GREY, SHAPES, VERMILION, Picture, render
-from bcdx.evidence.statistics import BINS, Ranking, calibration_gap, divide, evaluate_once, rank
+from bcdx.evidence.statistics import BINS, Ranking, calibration_gap, divide, evaluate_once, place_in_bins, rank
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -228,7 +228,7 @@ def read_sensitivities(ranking: Ranking, weights: Floats) -> Floats:
 
 def _find_members(scores: Floats) -> Floats:
     """Return which bin each unit lies in, 1 there and 0 elsewhere, shape (units, bins)."""
-    members: Floats = np.eye(BINS)[np.minimum((scores * BINS).astype(np.int64), BINS - 1)]
+    members: Floats = np.eye(BINS)[place_in_bins(scores)]
     return members
 
 
