@@ -167,7 +167,7 @@ def test_diagnosis_tells_what_was_left_out_of_a_study_and_what_is_odd(
     }
     assert "unread_warning" in result.content["warnings"]
     said = " ".join(read_texts(pydicom.dcmread(result.folder / result.content["dicom"][0]["files"][0])))
-    for reason in ("Modality US", "laterality", "could not be read"):
+    for reason in ("Modality US", "laterality", "no readable image"):
         assert reason in said
 
 
