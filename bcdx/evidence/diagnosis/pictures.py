@@ -6,13 +6,12 @@ Each says on its face that it is for research use only: a picture is passed on w
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bcdx.evidence.pictures.canvas import Picture, make_png, render
+from bcdx.evidence.pictures.canvas import Picture, render
 from bcdx.evidence.pictures.overlays import draw_overlay
 from bcdx.evidence.thresholding import draw_thresholds
 
@@ -53,17 +52,6 @@ def draw_candidates(image: Image, channels: str | tuple[str, ...]) -> Picture:
         subtraction = np.clip(shown[..., early] - shown[..., names.index("pre")], 0.0, 1.0)
     figure = draw_thresholds(shown[..., early], subtraction)[..., :3]
     return _add_strip(figure, f"{RESEARCH}   thresholds take no part in the verdict")
-
-
-def write_png(path: Path, picture: Picture) -> None:
-    """Write a PNG that names no software and no date, making its folder.
-
-    Args:
-        path: Where.
-        picture: uint8, shape (height, width, 3 or 4).
-    """
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(make_png(picture))
 
 
 def _to_floats(image: Image) -> Floats:

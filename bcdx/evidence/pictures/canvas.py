@@ -53,7 +53,7 @@ def make_png(picture: Picture) -> bytes:
     pixels = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
     file = io.BytesIO()
     unsigned: Any = {"Software": None}  # else Matplotlib's name and version stand in every picture
-    imsave(file, pixels, format="png", metadata=unsigned, pil_kwargs={"optimize": True})
+    imsave(file, pixels, format="png", metadata=unsigned)  # unoptimised: 4 % larger, six times as quick
     return file.getvalue()
 
 
