@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bcdx import config
     from bcdx._recipes import load_recipe
+    from bcdx.acquire import acquire_collection
     from bcdx.diagnose import diagnose_studies
     from bcdx.errors import BcdxError
     from bcdx.evaluate import evaluate_run
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BcdxError": "bcdx.errors",
+    "acquire_collection": "bcdx.acquire",
     "diagnose_studies": "bcdx.diagnose",
     "evaluate_run": "bcdx.evaluate",
     "export_run": "bcdx.export",
@@ -34,6 +36,7 @@ _HOMES = {
 
 __all__ = [
     "BcdxError",
+    "acquire_collection",
     "config",
     "diagnose_studies",
     "evaluate_run",

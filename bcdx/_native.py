@@ -1,4 +1,4 @@
-"""TensorFlow, imported without the lines that its native code writes to the terminal before anything else."""
+"""Packages that are imported late: TensorFlow, without the lines of its native code, and those of the extras."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from bcdx.errors import BcdxError
 
 
 def import_tensorflow() -> None:
@@ -16,6 +19,23 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with muted_stderr():
         importlib.import_module("tensorflow")
+
+
+def import_extra(name: str, *, user: str, advice: str) -> Any:
+    """Return a module that only some users need.
+
+    Args:
+        name: Its name, such as `botocore.config`.
+        user: What needs it, as the error says.
+        advice: What to do.
+
+    Raises:
+        BcdxError: It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise BcdxError(f"{user} needs {name.partition('.')[0]}, which is not installed; {advice}") from error
 
 
 @contextmanager

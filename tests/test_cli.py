@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import bcdx
 from bcdx._cli import VERBS, main
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,13 @@ def test_importing_bcdx_costs_no_tensorflow() -> None:
     """Public names load their modules when they are first used."""
     code = "import sys, bcdx; sys.exit('tensorflow' in sys.modules or not callable(bcdx.search_models))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_verb_is_a_public_function() -> None:
+    """What the shell can do, a script can, by the package's own names."""
+    named = {verb.function.split(":")[1] for verb in VERBS.values()}
+    assert set() == named - set(bcdx.__all__)
+    assert set() == {name for name in bcdx.__all__ if getattr(bcdx, name, None) is None}
 
 
 @pytest.mark.parametrize(

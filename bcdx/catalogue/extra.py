@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib import metadata
 from typing import Any
 
-from bcdx.errors import BcdxError
+from bcdx import _native
 
 ADVICE = "pip install 'bcdx[acquire]'"
 
@@ -17,10 +16,7 @@ def import_extra(name: str) -> Any:
     Raises:
         BcdxError: It is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise BcdxError(f"acquire needs {name.partition('.')[0]}, which is not installed; {ADVICE}") from error
+    return _native.import_extra(name, user="acquire", advice=ADVICE)
 
 
 def installed_version(distribution: str) -> str:
