@@ -18,9 +18,10 @@ from bcdx.config import PHASES, Dataset, Export
 from bcdx.errors import RecordsError, RunError
 
 if TYPE_CHECKING:
-    from bcdx.evidence.calibration import Calibration
+    from bcdx.evidence.calibration import Calibration, Calibrator
+    from bcdx.evidence.familiarity import Reference
     from bcdx.learning.data import Data
-    from bcdx.learning.exporting import Format, Trial
+    from bcdx.learning.exporting import Comparison, Format
     from bcdx.learning.run import Run
     from bcdx.learning.serving import Preparation, Serving
 
@@ -28,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 FACTS = "export.json"
 TOLERANCE = 1e-4
-"""Largest difference of a probability, raw or calibrated, between the run and what is written."""
+"""Largest difference of a probability, raw or calibrated, between the run and what is written; of a distance above 1 it
+is relative."""
 RESIZED = 8
 """Slices that are also compared in other shapes than the stored one."""
-FULL_RANGE = 65535.0
 
 Pixels = NDArray[np.float32]
 
@@ -50,6 +51,7 @@ class Exported:
             lines.append(f"{kind:<11} differs from the run by {found:.1e} at most (allowed: {TOLERANCE:g})")
         slices, resized = self.content["parity"]["slices"], self.content["parity"]["resized"]
         lines.append(f"compared on {slices} slices as stored, {resized} of them in two other shapes, too")
+        lines += [self.content["calibrated_for"], self.content["familiarity"]["advice"]]
         lines += [f"WARNING: {text}" for text in self.content["warnings"].values()]
         return "\n".join([*lines, "research use only"])
 
@@ -66,7 +68,7 @@ def export_run(settings: Export) -> Exported:
     from bcdx.imaging.compose import describe_preparation
     from bcdx.learning import exporting
     from bcdx.learning import run as runs
-    from bcdx.learning.interface import as_metadata, describe_export
+    from bcdx.learning.export_facts import as_metadata, describe_export
     from bcdx.learning.network import load_model
     from bcdx.learning.serving import Serving, in_float32
 
@@ -81,44 +83,47 @@ def export_run(settings: Export) -> Exported:
     model = load_model(folder / runs.MODEL)
     plain = model if run.precision == "float32" else in_float32(model)
     slices = _make_shapes(_take_slices(data, settings.samples), len(preparation.phases))
-    trials = [_ask_run(plain, run, calibration, *one) for one in slices]
-    calibrator, positive = calibration.at_level("slice").calibrator, run.classes.index(run.positive)
-    serving = Serving(plain, preparation, calibrator, positive=positive, views=calibration.test_views)
-    content = describe_export(run, calibration, preparation, describe_preparation(Dataset.model_validate(run.dataset)))
+    reference = _read_reference(folder)
+    comparisons = [_ask_run(plain, run, calibration, reference, *one) for one in slices]
+    calibrator, positive, views = *_find_rules(run, calibration), calibration.test_views
+    serving = Serving(plain, preparation, calibrator, positive=positive, views=views, reference=reference)
+    steps = describe_preparation(Dataset.model_validate(run.dataset))
+    content = describe_export(run, calibration, preparation, steps, reference)
     with staged_folder(out) as stage:
         metadata = as_metadata(content)
-        found = {kind: _write_checked(kind, serving, stage, metadata, trials) for kind in formats}
+        found = {kind: _write_checked(kind, serving, stage, metadata, comparisons) for kind in formats}
         content |= {
             "files": {kind: exporting.FILES[kind] for kind in formats},
-            "parity": _describe_parity(found, trials, data),
+            "parity": _describe_parity(found, comparisons, data),
         }
         write_json(stage / FACTS, content)
     return Exported(out, content)
 
 
 def _write_checked(
-    kind: Format, serving: Serving, stage: Path, metadata: Mapping[str, str], trials: Sequence[Trial]
+    kind: Format, serving: Serving, stage: Path, metadata: Mapping[str, str], comparisons: Sequence[Comparison]
 ) -> float:
-    """Write a model, read it back, and return by how much its probabilities differ from the run's.
+    """Write a model, read it back, and return by how much what it says differs from what the run says.
 
     Raises:
         RunError: By too much.
     """
     from bcdx.learning.exporting import measure_difference, write_model
 
-    difference = measure_difference(write_model(kind, serving, stage, metadata), trials)
+    difference = measure_difference(write_model(kind, serving, stage, metadata), comparisons)
     if not difference <= TOLERANCE:
         raise RunError(
-            f"{kind}: probabilities differ from the run's by up to {difference:.3g} (allowed: {TOLERANCE:g}); "
-            "nothing was written"
+            f"{kind}: its outputs differ from the run's by up to {difference:.3g} (allowed: {TOLERANCE:g}); nothing "
+            "was written"
         )
     return difference
 
 
-def _describe_parity(found: Mapping[Format, float], trials: Sequence[Trial], data: Data) -> dict[str, Any]:
+def _describe_parity(found: Mapping[Format, float], comparisons: Sequence[Comparison], data: Data) -> dict[str, Any]:
     return {
-        "slices": len(trials[0].low),
-        "resized": len(trials[1].low),
+        "slices": len(comparisons[0].low),
+        "resized": len(comparisons[1].low),
+        "outputs": list(comparisons[0].expected),
         "max_difference": dict(found),
         "allowed": TOLERANCE,
         "data_hash": data.manifest.data_hash,
@@ -146,23 +151,28 @@ def _open_data(settings: Export, run: Run, folder: Path) -> Data:
     Raises:
         RecordsError: They are not at hand, or of another kind than the run's.
     """
-    from bcdx.learning.data import Data
-    from bcdx.records.manifest import read_manifest
+    from bcdx.learning.data import open_matching
 
     records = folder / run.records if settings.records is None else expand_path(settings.records)
+    known: dict[str, Any] = {"classes": run.classes, "image_shape": run.image_shape, "recipe": run.dataset}
     try:
-        data = Data(records, read_manifest(records))
+        return open_matching(records, "test", **known)
     except RecordsError as error:
         raise RecordsError(
             f"an exported model is compared with the run on real slices: {error}, or name others with --records"
         ) from error
-    known = (run.classes, tuple(run.image_shape), run.dataset.get("channels"))
-    found = (data.manifest.classes, tuple(data.manifest.image_shape), data.manifest.recipe.get("channels"))
-    if found != known:
-        raise RecordsError(f"{records}: classes, image shape and channels are {found}, but the run's are {known}")
-    if not data.samples(("test",)):
-        raise RecordsError(f"{records}: the test split is empty; name shards that have one with --records")
-    return data
+
+
+def _read_reference(folder: Path) -> Reference | None:
+    """Return the run's reference of its training images; None where it has none.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    from bcdx.evidence.familiarity import read_reference
+    from bcdx.learning.run import REFERENCE
+
+    return read_reference(folder / REFERENCE) if (folder / REFERENCE).exists() else None
 
 
 def _take_slices(data: Data, wanted: int) -> NDArray[np.uint16]:
@@ -176,8 +186,10 @@ def _make_shapes(stored: NDArray[np.uint16], phases: int) -> Iterator[tuple[Pixe
 
     The stored images stand for the phases, so that channels which are computed are computed of them.
     """
+    from bcdx.learning.serving import STEPS
+
     images = np.take(stored, np.arange(phases) % stored.shape[3], axis=3).astype(np.float32)
-    yield images, np.tile(np.array([0.0, FULL_RANGE], np.float32), (len(images), 1))
+    yield images, np.tile(np.array([0.0, STEPS], np.float32), (len(images), 1))
     small = images[:RESIZED, ::3, ::2]
     yield small, _find_ranges(small)
     large = images[:RESIZED, :, : images.shape[2] * 3 // 4].repeat(2, axis=1).repeat(2, axis=2) / 50.0 - 900.0
@@ -191,21 +203,33 @@ def _find_ranges(pixels: Pixels) -> Pixels:
     return found
 
 
-def _ask_run(model: Any, run: Run, calibration: Calibration, pixels: Pixels, ranges: Pixels) -> Trial:
+def _ask_run(
+    model: Any, run: Run, calibration: Calibration, reference: Reference | None, pixels: Pixels, ranges: Pixels
+) -> Comparison:
     """Return slices with what the run itself says of them, prepared as records are."""
     import tensorflow as tf
 
-    from bcdx.learning.exporting import CHUNK, Trial
+    from bcdx.evidence.familiarity import measure_distances
+    from bcdx.learning.exporting import CHUNK, Comparison
+    from bcdx.learning.features import read_features
     from bcdx.learning.prediction import predict
+    from bcdx.learning.serving import DISTANCE
     from bcdx.learning.stream import to_float
 
     images = np.stack([_prepare(one, low, high, run) for one, (low, high) in zip(pixels, ranges.tolist(), strict=True)])
     batches = tf.data.Dataset.from_tensor_slices(images).batch(CHUNK).map(to_float)
     raw = predict(model, batches, views=calibration.test_views)
-    positive = run.classes.index(run.positive)
-    found = calibration.at_level("slice").calibrator.apply(raw, positive)
+    calibrator, positive = _find_rules(run, calibration)
+    found = calibrator.apply(raw, positive)
     expected = {"probability": found[:, positive], "score": raw[:, positive], "probabilities": found}
-    return Trial(pixels, ranges[:, 0], ranges[:, 1], expected)
+    if reference is not None:
+        expected[DISTANCE] = measure_distances(reference, read_features(model, batches)[0])
+    return Comparison(pixels, ranges[:, 0], ranges[:, 1], expected)
+
+
+def _find_rules(run: Run, calibration: Calibration) -> tuple[Calibrator, int]:
+    """Return a slice's calibrator, and the place of the positive class."""
+    return calibration.at_level("slice").calibrator, run.classes.index(run.positive)
 
 
 def _prepare(pixels: Pixels, low: float, high: float, run: Run) -> NDArray[np.uint16]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bcdx.config import Augment, Fit
+from bcdx.errors import RecordsError
 from bcdx.learning.stream import open_evaluation, open_training, open_views
-from bcdx.records.manifest import Manifest
+from bcdx.records.manifest import Manifest, read_manifest
 from bcdx.records.reader import Table, open_records, read_table
 
 
@@ -79,3 +80,35 @@ class Data:
             samples=self.samples(splits),
             epochs=epochs,
         )
+
+
+def open_matching(
+    folder: Path, split: str, *, classes: tuple[str, ...], image_shape: tuple[int, int, int], recipe: Mapping[str, Any]
+) -> Data:
+    """Return shards that a trained model can be tried on.
+
+    Args:
+        folder: Where they lie.
+        split: The split that will be read.
+        classes: The model's.
+        image_shape: Height, width and channels of the images that it takes.
+        recipe: Of the dataset that it learned from.
+
+    Raises:
+        RecordsError: There are none, they are of another kind, or the split is empty.
+    """
+    data = Data(folder, read_manifest(folder))
+    manifest = data.manifest
+    if manifest.classes != classes:
+        raise RecordsError(f"{folder}: classes {list(manifest.classes)}, but the run knows {list(classes)}")
+    if tuple(manifest.image_shape) != tuple(image_shape):
+        raise RecordsError(
+            f"{folder}: images of {list(manifest.image_shape)}, but the run takes {list(image_shape)}; "
+            "shard again with the run's size and channels"
+        )
+    found, known = manifest.recipe.get("channels"), recipe.get("channels")
+    if found != known:
+        raise RecordsError(f"{folder}: channels {found}, but the run takes {known}; shard again with the run's")
+    if not data.samples((split,)):
+        raise RecordsError(f"{folder}: the {split} split is empty")
+    return data

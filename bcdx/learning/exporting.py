@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bcdx.errors import BcdxError
+from bcdx import _native
 from bcdx.learning.serving import INPUTS, Serving
 
-ADVICE = "pip install 'bcdx[export]'"
+ADVICE = "pip install 'bcdx[export]', or --format savedmodel"
 PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 """What ONNX needs; SavedModel needs TensorFlow alone."""
 OPSET = 17
@@ -29,11 +28,11 @@ FILES: Mapping[Format, str] = {"savedmodel": "savedmodel", "onnx": "model.onnx"}
 Floats = NDArray[Any]
 Feed = Mapping[str, NDArray[np.float32]]
 Runner = Callable[[Feed], Mapping[str, Floats]]
-"""What `serving.INPUTS` names -> what `serving.OUTPUTS` names."""
+"""What `serving.INPUTS` names -> what `Serving.outputs` names."""
 
 
 @dataclass(frozen=True)
-class Trial:
+class Comparison:
     """Slices of one shape, and what the run itself says of them.
 
     Attributes:
@@ -65,10 +64,7 @@ def import_extra(name: str) -> Any:
     Raises:
         BcdxError: It is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise BcdxError(f"ONNX needs {name}, which is not installed; {ADVICE}, or --format savedmodel") from error
+    return _native.import_extra(name, user="ONNX", advice=ADVICE)
 
 
 def write_model(kind: Format, serving: Serving, folder: Path, facts: Mapping[str, str]) -> Runner:
@@ -138,14 +134,19 @@ def open_onnx(path: Path) -> Runner:
     return run
 
 
-def measure_difference(run: Runner, trials: Collection[Trial]) -> float:
-    """Return the largest absolute difference from what is expected; infinity where something is not a number."""
+def measure_difference(run: Runner, comparisons: Collection[Comparison]) -> float:
+    """Return the largest difference from what is expected; infinity where something is not a number.
+
+    Absolute up to an expected 1, as of a probability, and relative beyond, as of a large distance.
+    """
     worst = 0.0
-    for trial in trials:
-        for first in range(0, len(trial.low), CHUNK):
+    for one in comparisons:
+        for first in range(0, len(one.low), CHUNK):
             rows = slice(first, first + CHUNK)
-            found = run({name: getattr(trial, name)[rows] for name in INPUTS})
-            for name, expected in trial.expected.items():
-                difference = float(np.abs(np.asarray(found[name], np.float64) - expected[rows]).max())
+            found = run({name: getattr(one, name)[rows] for name in INPUTS})
+            for name, wanted in one.expected.items():
+                expected = np.asarray(wanted[rows], np.float64)
+                off = np.abs(np.asarray(found[name], np.float64) - expected) / np.maximum(np.abs(expected), 1.0)
+                difference = float(off.max())
                 worst = max(worst, difference if np.isfinite(difference) else np.inf)
     return worst

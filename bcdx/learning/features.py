@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bcdx.learning.network import FEATURE_NORM
+from bcdx.learning.network import with_features
 from bcdx.learning.prediction import average_views
 
 
@@ -23,9 +23,8 @@ def read_features(model: keras.Model, images: tf.data.Dataset) -> tuple[NDArray[
     Returns:
         Outputs of the layer `feature_norm`, shape (images, features); probabilities, shape (images, classes).
     """
-    outputs = [model.get_layer(FEATURE_NORM).output, model.outputs[0]]
-    reader = keras.Model(model.inputs, outputs, name="features_and_probabilities")  # unnamed, it would count up
+    reader = with_features(model)
     signature = [tf.TensorSpec(model.inputs[0].shape, tf.float32)]
     run: Any = tf.function(lambda batch: reader(batch, training=False), input_signature=signature)
-    features, scores = zip(*([part.numpy() for part in run(batch)] for batch in images), strict=True)
+    scores, features = zip(*([part.numpy() for part in run(batch)] for batch in images), strict=True)
     return np.concatenate(features), average_views(np.concatenate(scores), 1)

@@ -93,6 +93,12 @@ def freeze(model: keras.Model, depth: str) -> None:
         layer.trainable = layer.name not in names and not isinstance(layer, keras.layers.BatchNormalization)
 
 
+def with_features(model: keras.Model) -> keras.Model:
+    """Return a model on the same layers that gives its probabilities and, beside them, what its head reads."""
+    outputs = [model.outputs[0], model.get_layer(FEATURE_NORM).output]
+    return keras.Model(model.inputs, outputs, name="probabilities_and_features")  # unnamed, it would count up
+
+
 def load_model(path: Path) -> keras.Model:
     """Load a finished `.keras` model for inference.
 

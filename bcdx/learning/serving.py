@@ -1,7 +1,8 @@
 """A trained model in; one TensorFlow function from pixels in real units to calibrated probabilities out.
 
 Everything between the two stands in its graph, in the order in which records were prepared: the range of the study, the
-computed channels, the fit into a square, 16 bits, the network in each of its test-time views, their mean, calibration.
+computed channels, the fit into a square, 16 bits, the network in each of its test-time views, their mean, calibration;
+and how far the image lies from the training images, where the run can tell.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import tensorflow as tf
 
 from bcdx.config.dataset import PHASES, WASH_IN, list_phases
 from bcdx.evidence.calibration import LEAST, Calibrator
+from bcdx.evidence.familiarity import Reference
 from bcdx.learning.augment import dihedral_view
-from bcdx.learning.network import FEATURE_NORM
+from bcdx.learning.network import FEATURE_NORM, with_features
 
 INPUTS = ("pixels", "low", "high")
 OUTPUTS = ("probability", "score", "probabilities", "features")
+DISTANCE = "distance"
+"""Output beside them where the run has a reference of its training images."""
 NO_CHANGE = 0.5
 STEPS = 65535.0
 """Records hold 16 bits."""
@@ -97,25 +101,35 @@ class Serving(tf.Module):
     """A model with its preparation and calibration, ready to be written in other formats.
 
     Attributes:
-        serve: The function; its inputs are `INPUTS`, its outputs a dictionary of `OUTPUTS`.
+        serve: The function; its inputs are `INPUTS`, its outputs a dictionary of `OUTPUTS` and, with a reference, of
+            `DISTANCE`.
     """
 
     def __init__(
-        self, model: keras.Model, preparation: Preparation, calibrator: Calibrator, *, positive: int, views: int
+        self,
+        model: keras.Model,
+        preparation: Preparation,
+        calibrator: Calibrator,
+        *,
+        positive: int,
+        views: int,
+        reference: Reference | None = None,
     ) -> None:
         super().__init__()
-        network = with_features(model)
-        self.weights = [variable.value for variable in model.variables]  # what is tracked is saved
+        network = with_features(fix_statistics(model))
+        self.weights = [variable.value for variable in network.variables]  # what is tracked is saved
+        self.outputs = OUTPUTS if reference is None else (*OUTPUTS, DISTANCE)
 
         def serve(pixels: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> dict[str, tf.Tensor]:
             images = prepare(pixels, low, high, preparation)
             raw, features = score_views(network, images, views)
             calibrated = calibrate(raw, calibrator, positive)
-            found = (calibrated[:, positive], raw[:, positive], calibrated, features)
+            distances = () if reference is None else (place_features(features, reference),)
+            found = (calibrated[:, positive], raw[:, positive], calibrated, features, *distances)
             known = high > low  # an image without contrast has no score
             return {
                 name: _or_nan(known if value.shape.rank == 1 else known[:, tf.newaxis], value)
-                for name, value in zip(OUTPUTS, found, strict=True)
+                for name, value in zip(self.outputs, found, strict=True)
             }
 
         shape = (None, None, None, len(preparation.phases))
@@ -129,12 +143,15 @@ class Serving(tf.Module):
         )
 
 
-def with_features(model: keras.Model) -> keras.Model:
-    """Return a model on the same weights that also gives what `feature_norm` gives, its statistics as constants."""
-    layer = model.get_layer(FEATURE_NORM)
-    # tensors would be captured as inputs, which no converter knows what to do with
+def fix_statistics(model: keras.Model) -> keras.Model:
+    """Return a copy in float32 whose feature statistics are constants.
+
+    As tensors they would be captured as inputs of the function, which no converter knows what to do with.
+    """
+    found = in_float32(model)
+    layer = found.get_layer(FEATURE_NORM)
     layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
-    return keras.Model(model.inputs, [model.output, layer.output])
+    return found
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -263,6 +280,14 @@ def calibrate(scores: tf.Tensor, calibrator: Calibrator, positive: int) -> tf.Te
     logits = calibrator.slope * (tf.math.log(found) - tf.math.log(1.0 - found)) + calibrator.intercept
     hit = 1.0 / (1.0 + tf.exp(-logits))
     return tf.stack([hit, 1.0 - hit] if positive == 0 else [1.0 - hit, hit], axis=1)
+
+
+def place_features(features: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Return what `familiarity.measure_distances` does, float64 (batch,)."""
+    standard = (tf.cast(features, tf.float64) - reference.mean) / reference.scale
+    placed = tf.matmul(standard, reference.axes, transpose_b=True)
+    distances = tf.sqrt(tf.reduce_mean(placed**2 / reference.variances, axis=1))
+    return tf.where(tf.math.is_finite(distances), distances, tf.constant(np.inf, tf.float64))
 
 
 def _or_nan(known: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

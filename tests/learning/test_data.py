@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bcdx.config import Fit, Stream
-from bcdx.learning.data import Data
+from bcdx.errors import RecordsError
+from bcdx.learning.data import Data, open_matching
 from bcdx.records.manifest import read_manifest
 
 
@@ -46,3 +48,37 @@ def test_training_never_shows_a_sample_of_another_split(data: Data) -> None:
     shown = {image.tobytes() for batch, _ in data.training(fit, ("train",), epochs=range(1)) for image in batch.numpy()}
     stored = {image.tobytes() for batch, _ in data.plain_batches(("train",), 8) for image in batch.numpy()}
     assert stored == shown
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"classes": ("benign", "malignant")}, r"classes \[.*\], but the run knows \['benign', 'malignant'\]"),
+        ({"image_shape": (96, 96, 1)}, r"images of \[75, 75, 1\], but the run takes \[96, 96, 1\]; shard again"),
+        ({"recipe": {"channels": ["pre"]}}, r"channels grey, but the run takes \['pre'\]; shard again"),
+    ],
+)
+def test_shards_that_do_not_fit_a_model_are_refused(data: Data, change: dict[str, Any], expected: str) -> None:
+    """With what is there, what is wanted, and what to do."""
+    manifest = data.manifest
+    known: dict[str, Any] = {
+        "classes": manifest.classes, "image_shape": manifest.image_shape, "recipe": manifest.recipe,
+    }  # fmt: skip
+    assert manifest == open_matching(data.folder, "test", **known).manifest
+    with pytest.raises(RecordsError, match=expected):
+        open_matching(data.folder, "test", **{**known, **change})
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    """Nothing could be measured on it."""
+    from bcdx import config
+    from bcdx.shard import write_records
+
+    split = config.Split(validation=0.3, test=0.0)
+    phantom = config.Phantom(patients=12, slices_per_breast=1, size=75)
+    write_records(config.Dataset(out=str(tmp_path / "o"), size=75, phantom=phantom, split=split, workers=1))
+    manifest = read_manifest(tmp_path / "o")
+    with pytest.raises(RecordsError, match="o: the test split is empty"):
+        open_matching(
+            tmp_path / "o", "test", classes=manifest.classes, image_shape=manifest.image_shape, recipe=manifest.recipe
+        )

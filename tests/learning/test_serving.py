@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bcdx import config
 from bcdx.evidence.calibration import Calibrator
+from bcdx.evidence.familiarity import Reference, fit_reference, measure_distances
 from bcdx.imaging.channels import LEAST_PRE, MOST_WASH_IN
 from bcdx.imaging.compose import store_channels
 from bcdx.imaging.normalise import fit_square as fit_by_pillow
@@ -27,6 +28,7 @@ from bcdx.learning.serving import (
     calibrate,
     fit_square,
     in_float32,
+    place_features,
     plan_preparation,
     prepare,
 )
@@ -148,3 +150,42 @@ def test_serving_scores_stored_images_as_predict_does(model: Any, views: int) ->
     np.testing.assert_allclose(found["probabilities"][:2], expected[:2], atol=1e-6)
     np.testing.assert_allclose(found["features"][:2], features[:2], atol=1e-4)
     assert all(np.isnan(value[2]).all() for value in found.values())
+
+
+def test_serving_leaves_the_model_as_it_is(model: Any) -> None:
+    """Whoever hands over a model may go on training or saving it: its statistics stay the tensors that they were."""
+    layer, weights = model.get_layer("feature_norm"), model.get_weights()
+    before = layer.mean, layer.variance
+    Serving(model, _plan("grey", (75, 75, 1)), Calibrator(), positive=1, views=1)
+    assert before[0] is layer.mean
+    assert before[1] is layer.variance
+    for expected, actual in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, actual)
+
+
+def _make_reference(features: int) -> Reference:
+    seen = np.random.default_rng(0).normal(3.0, 2.0, (60, features)).astype(np.float32)
+    return fit_reference(seen, np.repeat(np.arange(20), 3).astype(str))
+
+
+def test_place_features_is_what_familiarity_measures() -> None:
+    """Near and far ones, and those that are no numbers, which lie infinitely far away."""
+    reference = _make_reference(30)
+    features = np.random.default_rng(1).normal(3.0, 20.0, (50, 30)).astype(np.float32)
+    features[0, 3], features[1, 4] = np.nan, np.inf
+    actual = place_features(tf.constant(features), reference).numpy()
+    np.testing.assert_allclose(actual, measure_distances(reference, features), rtol=1e-9)
+    assert [np.inf, np.inf] == actual[:2].tolist()
+
+
+def test_serving_says_how_far_an_image_lies_from_training(model: Any) -> None:
+    """By the features of the plain view; of an image without contrast nothing."""
+    plain = in_float32(model)
+    reference = _make_reference(int(model.get_layer("feature_norm").output.shape[-1]))
+    stored = np.random.default_rng(0).integers(0, 65536, (3, 75, 75, 1)).astype(np.float32)
+    features, _ = read_features(plain, tf.data.Dataset.from_tensors(stored / np.float32(65535.0)))
+    serving = Serving(plain, _plan("grey", (75, 75, 1)), Calibrator(), positive=1, views=8, reference=reference)
+    found = serving.serve(stored, np.zeros(3, np.float32), np.array([65535.0, 65535.0, 0.0], np.float32))
+    distances = found["distance"].numpy()
+    np.testing.assert_allclose(distances[:2], measure_distances(reference, features)[:2], rtol=1e-4)
+    assert np.isnan(distances[2])
