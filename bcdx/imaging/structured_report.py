@@ -2,8 +2,8 @@
 
 A Comprehensive 3D SR of template TID 1500: who observed (bcdx, its version and the model's fingerprint), the source
 images, one measurement group (TID 1501) for the patient, each breast and each slice, and what a reader must know beside
-them; its limits stand in the patient's group, too, before hundreds of slices. Names are codes of DCM, SNOMED CT (SCT)
-and UCUM. For what these do not name there is the private scheme 99BCDX:
+them, which stands in the patient's group, too, before hundreds of slices. Names are codes of DCM, SNOMED CT (SCT) and
+UCUM. For what these do not name there is the private scheme 99BCDX:
 
 | code | meaning |
 |---|---|
@@ -203,7 +203,7 @@ def _make_groups(
         tracking = sr.TrackingIdentifier(maker.make_uid("tracking", uid, name), name)
         found = _make_group(headers, findings, finding, tracking, None if groups else algorithm)
         groups.append(found)
-    groups[0][0].ContentSequence.extend(_list_limits((NOTICE, *findings.limits)))
+    groups[0][0].ContentSequence.extend(_list_limits((NOTICE, findings.calibration, *findings.limits)))
     return groups
 
 

@@ -171,11 +171,11 @@ def test_numbers_have_the_digits_of_the_other_outputs(sources: list[Dataset], tm
 
 
 def test_limits_stand_beside_the_patients_number(sources: list[Dataset], tmp_path: Path) -> None:
-    """Not only at the end, behind hundreds of slices; once each, and of the patient alone."""
+    """So does how it was calibrated. Not only at the end, behind hundreds of slices; once, and of the patient alone."""
     findings = replace(make_findings(sources), limits=("12 slices left out.", "The sides disagree.", ""))
     groups = read_groups(write(sources, findings, tmp_path))
     told = [[one.value for one in group[0].ContentSequence if one.name.value == "LIMITS"] for group in groups]
-    assert [NOTICE, "12 slices left out.", "The sides disagree."] == told[0]
+    assert [NOTICE, findings.calibration, "12 slices left out.", "The sides disagree."] == told[0]
     assert [] == [texts for texts in told[1:] if texts]
 
 
