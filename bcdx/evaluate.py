@@ -14,7 +14,7 @@ import numpy as np
 from bcdx._files import claim_folder, staged_folder, write_json
 from bcdx._recipes import expand_path
 from bcdx.config import Evaluate
-from bcdx.errors import RecordsError, RunError
+from bcdx.errors import RunError
 
 if TYPE_CHECKING:
     from bcdx.evidence.calibration import Calibration
@@ -39,21 +39,20 @@ def evaluate_run(settings: Evaluate) -> Outcome:
         BcdxError: The run is unfinished, or the shards do not fit its model.
     """
     from bcdx.learning import run as runs
-    from bcdx.learning.data import Data
+    from bcdx.learning.data import open_matching
     from bcdx.learning.job import Outcome
     from bcdx.learning.network import load_model
     from bcdx.learning.prediction import choose_views
     from bcdx.learning.reporting import report_split
     from bcdx.learning.scoring import PREDICTIONS, write_predictions
     from bcdx.learning.testing import Subject, examine_split, measure
-    from bcdx.records.manifest import read_manifest
 
     folder = expand_path(settings.run)
     run, calibration = runs.read_finished(folder)
     records = folder / run.records if settings.records is None else expand_path(settings.records)
     out = _output_folder(settings, folder, records)
-    data = Data(records, read_manifest(records))
-    _check_fit(run, data, settings.split)
+    data = open_matching(records, settings.split, classes=run.classes, image_shape=run.image_shape, recipe=run.dataset)
+    _warn_of_preparation(run, data)
     views = choose_views(run, calibration, settings.test_views)
     model = load_model(folder / runs.MODEL)
     calibration, warnings = _fit_views(calibration, views)
@@ -135,22 +134,10 @@ def _output_folder(settings: Evaluate, run: Path, records: Path) -> Path:
     return out
 
 
-def _check_fit(run: Run, data: Data, split: str) -> None:
-    manifest = data.manifest
-    if manifest.classes != run.classes:
-        raise RecordsError(f"{data.folder}: classes {list(manifest.classes)}, but the run knows {list(run.classes)}")
-    if tuple(manifest.image_shape) != tuple(run.image_shape):
-        raise RecordsError(
-            f"{data.folder}: images of {list(manifest.image_shape)}, but the run takes {list(run.image_shape)}; "
-            "shard again with the run's size and channels"
-        )
-    if not data.samples((split,)):
-        raise RecordsError(f"{data.folder}: the {split} split is empty")
-    if manifest.recipe.get("channels") != run.dataset.get("channels"):
-        found, known = manifest.recipe.get("channels"), run.dataset.get("channels")
-        raise RecordsError(f"{data.folder}: channels {found}, but the run takes {known}; shard again with the run's")
+def _warn_of_preparation(run: Run, data: Data) -> None:
+    """Say where images were prepared otherwise than the run's, though they have its shape."""
     for name in ("normalise", "voi", "phases", "jpeg_quality"):
-        if manifest.recipe.get(name) != run.dataset.get(name):
+        if data.manifest.recipe.get(name) != run.dataset.get(name):
             logger.warning("these images were prepared with another `%s` than the run's", name)
 
 

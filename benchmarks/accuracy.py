@@ -4,9 +4,9 @@ Data: `breast_dce_patches` (526 patches of 84 patients, three phases each), foun
 Command: BCDX_DATA=... python benchmarks/accuracy.py --json accuracy.json
 Prints: per seed the pooled out-of-fold ROC AUC per sample of both, their means, and the paired difference with a 95 %
 interval by resampling patients; of the network also sensitivity at 98 % specificity, read off the pooled ROC, and the
-expected calibration error (10 equal bins) before and after calibration. Each fold's calibrator is fitted on the patients
-that its search was validated on, as in `tune`. Beside them: the 77 % and 98 % that a study of 2019 reported on other
-images, split by image.
+expected calibration error (10 equal bins) before and after calibration. Each fold's calibrator is fitted on the
+patients that its search was validated on, as in `tune`. Beside them: the 77 % and 98 % that a study of 2019 reported on
+other images, split by image.
 
 Five folds by patient (StratifiedGroupKFold), seeds 0, 1, 2. Both learn from the same records and folds. Ours is what
 `tune` does, inside the training folds alone: a fifth of their patients is the validation split of a search over the
