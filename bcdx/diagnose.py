@@ -37,6 +37,10 @@ NO_REFERENCE = (
 )
 NO_MODALITY = "the run does not say what modality it was trained on: whether these images are of that kind is unchecked"
 LEARNED_WARNING = "learned_warning"
+LEARNED_UNKNOWN = (
+    "whether the model has learned from these patients cannot be told: files name no patient, or the run's shards were "
+    "made under another pseudonym key"
+)
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,17 @@ def _find_caveats(run: Run, intake: Intake) -> dict[str, Caveats]:
     """Return by study what must be read beside its verdicts."""
     from bcdx.evidence.diagnosis.caveats import Caveats
 
-    learned = set(run.learned_patients)
-    return {one.study: Caveats(one.patient in learned, one.left_out, one.remarks) for one in intake.accounts}
+    known = can_tell_learned(run, intake)
+    learned = {one.patient: one.patient in run.learned_patients if known else None for one in intake.accounts}
+    return {one.study: Caveats(learned[one.patient], one.left_out, one.remarks) for one in intake.accounts}
+
+
+def can_tell_learned(run: Run, intake: Intake) -> bool:
+    """Return whether codes of patients here can be found among those that the run has learned from."""
+    from bcdx.imaging.identity import Pseudonyms, load_key
+
+    nameless = run.patient_is_file or intake.patient_is_file
+    return not nameless and run.key_check == Pseudonyms(load_key()).check()
 
 
 def warn(run: Run, intake: Intake, *, limit: float | None) -> dict[str, str]:
@@ -145,6 +158,7 @@ def warn(run: Run, intake: Intake, *, limit: float | None) -> dict[str, str]:
     found |= {} if run.modalities else {"modality_warning": NO_MODALITY}
     found |= {} if limit is not None else {"familiarity_warning": NO_REFERENCE}
     found |= {"patient_warning": NOBODY} if intake.patient_is_file else {}
+    found |= {} if can_tell_learned(run, intake) else {"learned_unknown_warning": LEARNED_UNKNOWN}
     if intake.unread:
         reasons = "; ".join(f"{reason} ({count})" for reason, count in intake.unread.items())
         found["unread_warning"] = f"files that hold no readable image may belong to any of these studies: {reasons}"
@@ -159,7 +173,7 @@ def _describe(judged: Judged, folder: Path, caveats: Mapping[str, Caveats]) -> d
 
     run, intake, answer = judged.run, judged.intake, judged.answer
     facts = {"fingerprint", "data_hash", "classes", "positive", "versions"}
-    learned = sum(caveats[one.study].learned for one in answer.verdicts)
+    learned = sum(caveats[one.study].learned is True for one in answer.verdicts)
     warnings = warn(run, intake, limit=answer.rules.limit)
     if learned:
         warnings[LEARNED_WARNING] = f"{learned} of the studies below are of patients that the model has learned from"

@@ -52,7 +52,6 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     records = folder / run.records if settings.records is None else expand_path(settings.records)
     out = _output_folder(settings, folder, records)
     data = open_matching(records, settings.split, classes=run.classes, image_shape=run.image_shape, recipe=run.dataset)
-    _warn_of_preparation(run, data)
     views = choose_views(run, calibration, settings.test_views)
     model = load_model(folder / runs.MODEL)
     calibration, warnings = _fit_views(calibration, views)
@@ -60,8 +59,11 @@ def evaluate_run(settings: Evaluate) -> Outcome:
     tested = examine_split(subject, settings.split)
     table = tested.sight.table
     metrics = measure(subject, tested, prevalence=settings.prevalence)
-    metrics |= {"data_hash": data.manifest.data_hash, "test_views": views, **warnings, **_warn_of_overlap(run, table)}
-    metrics |= {**data.manifest.warnings(), **_compare_familiarity(folder, tested)}
+    metrics |= {"data_hash": data.manifest.data_hash, "test_views": views, **warnings, **data.manifest.warnings()}
+    metrics |= {**_warn_of_overlap(run, data, table), **_warn_of_preparation(run, data)}
+    metrics |= _compare_familiarity(folder, tested)
+    if data.manifest.data_hash == run.data_hash and settings.split == "test":  # of the same images as the run's own
+        metrics["probes"] = json.loads((folder / runs.METRICS).read_text()).get("probes", {})
     if settings.beside is not None:
         metrics |= _read_beside(expand_path(settings.beside), run, tested)
     with staged_folder(out) as stage:
@@ -111,11 +113,13 @@ def _read_beside(folder: Path, run: Run, tested: Tested) -> dict[str, Any]:
         raise RunError(f"{folder}: classes {list(other.classes)}, but the run knows {list(run.classes)}")
     found: dict[str, Any] = {"beside": json.loads((folder / runs.METRICS).read_text())}
     if len(run.classes) > 2:
+        logger.warning("runs of more than two classes are shown side by side, not compared sample by sample")
         return found
     samples, cases = read_predictions(folder / PREDICTIONS, other, top_slices=calibration.top_slices)
     place = {sample: index for index, sample in enumerate(samples)}
     mine = tested.sight.table.sample.tolist()
     if set(mine) != set(place):
+        logger.warning("%s scored other samples: no comparison on the same ones", folder)
         return found
     order = np.array([place[sample] for sample in mine])
     ordered = replace(
@@ -134,15 +138,25 @@ def _output_folder(settings: Evaluate, run: Path, records: Path) -> Path:
     return out
 
 
-def _warn_of_preparation(run: Run, data: Data) -> None:
-    """Say where images were prepared otherwise than the run's, though they have its shape."""
-    for name in ("normalise", "voi", "phases", "jpeg_quality"):
-        if data.manifest.recipe.get(name) != run.dataset.get(name):
-            logger.warning("these images were prepared with another `%s` than the run's", name)
+def _warn_of_preparation(run: Run, data: Data) -> dict[str, str]:
+    """Return a warning, to be stored, where images were prepared otherwise than the run's, though of its shape."""
+    names = ("normalise", "voi", "phases", "jpeg_quality", "select")
+    other = [name for name in names if data.manifest.recipe.get(name) != run.dataset.get(name)]
+    if not other:
+        return {}
+    text = f"these images were selected or prepared otherwise than the run's: other settings of {', '.join(other)}"
+    logger.warning("%s", text)
+    return {"preparation_warning": text}
 
 
-def _warn_of_overlap(run: Run, table: Table) -> dict[str, str]:
-    """Return a warning, to be stored beside the metrics, where the run has learned from these patients."""
+def _warn_of_overlap(run: Run, data: Data, table: Table) -> dict[str, str]:
+    """Return a warning, to be stored beside the metrics, where the run has or may have learned from these."""
+    if run.patient_is_file or data.manifest.patient_is_file or data.manifest.key_check != run.key_check:
+        text = (
+            "whether the run has learned from these patients cannot be told: files name no patient, or the shards were "
+            "made under another pseudonym key"
+        )
+        return {} if data.manifest.data_hash == run.data_hash else {"overlap_warning": text}
     patients = set(table.patient.tolist())
     known = patients & set(run.learned_patients)
     if not known:

@@ -115,6 +115,7 @@ def _shard(
     """Stage, split and write; `places` are the folders of what is staged, of the shards and of the images."""
     from bcdx.imaging.collection import list_reasons
     from bcdx.imaging.compose import describe_preparation
+    from bcdx.imaging.identity import Pseudonyms, load_key
     from bcdx.records import sharding
     from bcdx.records.card import write_card
     from bcdx.records.gathering import gather_card
@@ -153,6 +154,7 @@ def _shard(
         used=used,
         patient_is_file=found.patient_is_file,
         leaking=dataset.split.unit == "image",
+        key_check=Pseudonyms(load_key()).check(),
         versions=installed_versions(("tensorflow", "numpy", "pydicom", "pillow")),
     )
     write_exclusions(stage / EXCLUSIONS, exclusions)

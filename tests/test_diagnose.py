@@ -127,6 +127,20 @@ PLATT = (1.5, 1.0)
 """Slope and intercept of the calibrated run, as tests/conftest.py has them."""
 
 
+def test_diagnosis_under_another_key_cannot_tell_whom_the_model_has_learned_from(
+    finished_run: Path, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes under two keys never agree: that is no proof that a patient is new."""
+    monkeypatch.setenv("BCDX_PSEUDONYM_KEY", "another key")
+    one = str(next((collection / "dicom").rglob("*.dcm")))
+    settings = config.Diagnose(
+        run=str(finished_run), paths=(one,), out=str(tmp_path / "out"), overlays="none", thresholds=0, dicom=False
+    )
+    content = diagnose_studies(settings).content
+    assert [None] == [patient["learned"] for patient in content["patients"]]
+    assert "pseudonym key" in content["warnings"]["learned_unknown_warning"]
+
+
 def test_diagnosis_marks_patients_that_the_model_has_learned_from(
     trusting_run: Path, collection: Path, patients: tuple[Path, ...], tmp_path: Path
 ) -> None:

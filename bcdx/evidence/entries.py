@@ -95,7 +95,7 @@ def _find_ends(
     if high - low < 1e-12:
         return None, None, f"no interval: {NO_SPREAD}"
     if figure.recentred:
-        return max(0.0, 2.0 * value - high), max(value, 2.0 * value - low), RECENTRED
+        return min(value, max(0.0, 2.0 * value - high)), min(1.0, max(value, 2.0 * value - low)), RECENTRED
     return low, high, BOOTSTRAP
 
 

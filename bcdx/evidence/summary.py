@@ -21,7 +21,7 @@ SHOWN = 4
 WIDTH = 110
 """Characters of the widest line that is made to fit."""
 HOW = (
-    "intervals: 95 %; ROC AUC: Obuchowski's variance by patient, else patients resampled",
+    "intervals: 95 %; ROC AUC of two classes: Obuchowski's variance by patient, else patients resampled",
     STARRED,
 )
 
@@ -117,7 +117,8 @@ def _describe_comparison(levels: Mapping[str, Mapping[str, Any]]) -> Iterator[st
             yield f"  {heading:<36} undefined: {found['reason']}"
             continue
         chance = "" if found["p_value"] is None else f"; p = {found['p_value']:.3g}"
-        yield f"  {heading:<36} {found['value']:+.3f}  ({describe_interval(found)}{chance}; n = {found['n']})"
+        about = describe_interval(found) if has_spread(found) else found["method"]
+        yield f"  {heading:<36} {found['value']:+.3f}  ({about}{chance}; n = {found['n']})"
 
 
 def _describe_probes(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -155,6 +156,8 @@ def _lay_side_by_side(metrics: Mapping[str, Any], other: Mapping[str, Any]) -> l
             cells = [_describe_cell(one[level].get(name)) for one in (metrics, other)]
             lines.append(f"  {METRIC_NAMES[name]:<36} {cells[0]:<30} {cells[1]}")
     lines += [f"WARNING (beside): {text}" for name, text in other.items() if name.endswith("warning")]
+    if "comparison" in metrics:
+        return lines
     return [*lines, "two tests on different images: read the difference as an order of magnitude"]
 
 

@@ -28,6 +28,10 @@ class Pseudonyms:
         """Return 32 hexadecimal digits of HMAC-SHA256 over `kind` and `value`."""
         return hmac.new(self.key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:32]
 
+    def check(self) -> str:
+        """Return what tells whether codes were made under this key, and nothing else."""
+        return self.code("key", "")
+
 
 def load_key() -> bytes:
     """Return the private key: from BCDX_PSEUDONYM_KEY, else from the user's config directory, made once.

@@ -50,7 +50,6 @@ def report_run(subject: Subject, tested: Tested, metrics: Mapping[str, Any], fol
         title=folder.name,
         validation=validation,
         trials=read_trials(folder),
-        probes=metrics.get("probes", {}),
         commands=commands,
     )
     write_report(folder, facts)
@@ -91,6 +90,7 @@ def gather_facts(subject: Subject, tested: Tested, metrics: Mapping[str, Any], *
         origin=find_origin(subject.run, subject.data.manifest, tested.split),
         card=read_card(subject.data.folder, subject.data.manifest.data_hash),
         examples=draw_examples(subject, tested, chosen, images),
+        probes=metrics.get("probes", {}),
         saliency=check_saliency(subject, tested),
         thresholding=_draw_thresholds(subject, tested, chosen, images),
     )

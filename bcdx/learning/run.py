@@ -47,6 +47,7 @@ class Run(BaseModel):
         modalities: DICOM Modality of the images, "" for plain ones; empty where nothing tells.
         planes: Planes of the images of training and validation; empty where nothing tells of some of them.
         learned_patients: Keyed hashes of the patients of training and validation.
+        key_check: Of the shards' codes; see `records.manifest.Manifest`.
         patient_is_file: Every file was taken for a patient; intervals are then too narrow.
         level: Level of the objective: patient, breast or slice.
         precision: Keras dtype policy.
@@ -68,6 +69,7 @@ class Run(BaseModel):
     modalities: tuple[str, ...] = ()
     planes: tuple[str, ...] = ()
     learned_patients: tuple[str, ...]
+    key_check: str = ""
     patient_is_file: bool
     level: str
     precision: str
@@ -142,6 +144,7 @@ def describe_run(verb: str, fit: Fit, data: Data, *, level: str) -> Run:
         modalities=find_modalities(data),
         planes=find_planes(learned),
         learned_patients=tuple(sorted(set(learned.patient.tolist()))),
+        key_check=manifest.key_check,
         patient_is_file=manifest.patient_is_file,
         level=level,
         precision=policy,

@@ -26,6 +26,7 @@ from bcdx.learning.run import Run
 from bcdx.learning.scoring import check_scores, make_cases, score_split
 from bcdx.records.reader import Table
 
+RESULT = "What the probes are held against: ROC AUC per slice of the positive class against the rest."
 MOST_TRAINING = 5000
 """Training samples whose features are read: enough for a covariance and a probe."""
 
@@ -149,12 +150,15 @@ def probe_shortcuts(training: Sight, tested: Tested) -> dict[str, Any]:
     """
     result = rank_slices(tested.cases)
     interval = None if result["low"] is None else (result["low"], result["high"])
-    return run_probes(
+    probes = run_probes(
         training.as_probe_data(),
         tested.sight.as_probe_data(),
         positive=tested.cases.positive,
         auc=result["value"],
         auc_interval=interval,
+    )
+    return (
+        {"result": {"auc": result, "reached": None, "note": RESULT}, **probes} if tested.cases.classes > 2 else probes
     )
 
 

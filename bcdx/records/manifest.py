@@ -76,6 +76,7 @@ class Manifest(_Facts):
         used: Images that went into samples, each phase counted.
         patient_is_file: Every plain image was taken for a patient of its own.
         leaking: Images, not patients, were dealt to the splits.
+        key_check: A keyed hash of nothing, the same under the same private key: else codes cannot be compared.
     """
 
     format: Literal[2] = 2
@@ -94,6 +95,7 @@ class Manifest(_Facts):
     used: int
     patient_is_file: bool
     leaking: bool
+    key_check: str = ""
     versions: dict[str, str]
 
     def summary(self) -> str:

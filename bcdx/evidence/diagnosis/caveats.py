@@ -14,12 +14,12 @@ class Caveats:
     """What holds for one study alone.
 
     Attributes:
-        learned: Its patient is of the run's training or validation.
+        learned: Its patient is of the run's training or validation; None where that cannot be told.
         left_out: Why images of it take no part -> how many.
         remarks: What is odd about images that were judged -> how many.
     """
 
-    learned: bool = False
+    learned: bool | None = False
     left_out: Mapping[str, int] = field(default_factory=dict)
     remarks: Mapping[str, int] = field(default_factory=dict)
 

@@ -154,7 +154,7 @@ def judge(members: Sequence[int], images: Images, rules: Rules, *, level: str) -
     if level != "slice":
         unit = np.full(len(found), level)
         scores, _, _ = aggregate(scores, np.zeros(len(found), np.int64), unit, positive=rules.positive, top=top)
-    order = np.argsort(-images.scores[found, rules.positive], kind="stable")[:top]
+    order = _find_deciding(images.scores[found], rules.positive, top)
     decided = rules.calibration.at_level(level)
     probabilities = decided.calibrator.apply(scores, rules.positive)[0]
     return Verdict(
@@ -170,6 +170,13 @@ def judge(members: Sequence[int], images: Images, rules: Rules, *, level: str) -
         None if images.distances is None else float(images.distances[found[order]].max()),
         _explain_strangeness(images, rules, found, order),
     )
+
+
+def _find_deciding(scores: Floats, positive: int, top: int) -> Integers:
+    """Return the places of the slices that a unit's scores are the means of, those of the positive class first."""
+    others = [one for one in range(scores.shape[1]) if one != positive] if scores.shape[1] > 2 else []
+    ranked = [np.argsort(-scores[:, one], kind="stable")[:top] for one in (positive, *others)]
+    return np.array(list(dict.fromkeys(np.concatenate(ranked).tolist())), np.int64)
 
 
 def _explain_strangeness(images: Images, rules: Rules, found: Integers, order: Integers) -> str:

@@ -134,7 +134,7 @@ def describe_familiarity(facts: ReportFacts) -> list[str]:
     found = facts.metrics.get("familiarity")
     if not found:
         return []
-    if len(facts.run.get("learned_patients", ())) < FEWEST_PATIENTS:
+    if found["unfamiliar"] is None:
         return [f"Fewer than {FEWEST_PATIENTS} patients were learned from: how unlike a new image is cannot be told."]
     images, patients, unlike = found["n"], found["patients"], found["unfamiliar"]
     counted = f"None of the {images} images of {patients} patients is unlike those of training."

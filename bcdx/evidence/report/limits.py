@@ -86,7 +86,8 @@ def _limit_groups(facts: ReportFacts) -> Iterator[str]:
     for name in ("scanner", "site"):
         known = {one for one in facts.cases.groups.get(name, np.array([], np.str_)).tolist() if one}
         if len(known) <= 1:
-            yield f"{'One' if known else 'No known'} {name} was tested: how the model does at another is not known."
+            tested = f"One {name} was tested" if known else f"Which {name} was tested is not known"
+            yield f"{tested}: how the model does at another cannot be told."
 
 
 def _limit_choices(facts: ReportFacts) -> Iterator[str]:

@@ -37,6 +37,10 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
+SHUFFLED = "shuffled_labels"
+"""The probe that is no shortcut: what it reaches, chance reaches."""
+
+
 def state_verdict(facts: ReportFacts) -> Verdict:
     """Return the verdict at the coarsest level at which AUC is defined, never at one that hides coarser truth."""
     level = find_level(facts.metrics)
@@ -112,7 +116,10 @@ def list_warnings(facts: ReportFacts) -> list[tuple[str, str]]:
     warnings = [(kinds.get(name, "Beware"), text.removeprefix("LEAKING: ")) for name, text in found]
     reached = [name for name, probe in facts.probes.items() if isinstance(probe, Mapping) and probe.get("reached")]
     text = "the probe “{}” reaches the result per slice: see Probes"
-    warnings += [("Shortcut", text.format(humanise(name))) for name in reached]
+    warnings += [("Shortcut", text.format(humanise(name))) for name in reached if name != SHUFFLED]
+    if SHUFFLED in reached:
+        chance = "labels shuffled between patients sometimes score as high: the result is not told from chance"
+        warnings.append(("Chance", chance))
     warnings += [("Data", str(text)) for text in (facts.card or {}).get("warnings", ())]
     if facts.origin == "other shards":
         warnings += [("Training data", str(text)) for text in (facts.training_card or {}).get("warnings", ())]

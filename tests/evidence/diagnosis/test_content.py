@@ -276,6 +276,17 @@ def test_run_without_reference_never_abstains() -> None:
     assert not verdict.abstained
 
 
+def test_slices_that_decide_about_any_class_can_make_a_patient_unfamiliar() -> None:
+    """Of three classes each score is the mean of its own highest slices: the strange one decides about another."""
+    images = make_images([0.9, 0.8, 0.7, 0.1, 0.1, 0.1, 0.1, 0.1], distances=[0.5] * 7 + [9.0])
+    others = np.linspace(0.0, 0.8, 8)
+    positive = images.scores[:, 1]
+    scores = np.stack([(1 - positive) * (1 - others), positive, (1 - positive) * others], axis=1)
+    rules = make_rules(limit=1.0)
+    assert not judge_whole(images, rules).whole.abstained
+    assert judge_whole(replace(images, scores=scores), rules).whole.abstained
+
+
 def test_list_deciding_names_each_slice_once() -> None:
     """Breasts and patient share slices."""
     verdicts = judge_studies(make_images([0.1, 0.9, 0.8, 0.2], sides="LLRR"), make_rules())

@@ -309,7 +309,7 @@ def test_limits_are_those_of_the_run(facts: ReportFacts) -> None:
         "40 patients are few",
         "random weights",
         "before the refit",
-        "No known site",
+        "Which site was tested is not known",
         "50% of the tested slices",
     ):
         assert text in limits
@@ -446,19 +446,16 @@ def test_pointing_is_told_beside_what_needs_no_model(facts: ReportFacts) -> None
 
 
 @pytest.mark.parametrize(
-    ("unfamiliar", "learned", "expected"),
-    [(0, 20, "None of the 50 images"), (5, 20, "5 of 50 images (10.0%)"), (0, 9, "Fewer than 10 patients")],
+    ("unfamiliar", "expected"),
+    [(0, "None of the 50 images"), (5, "5 of 50 images (10.0%)"), (None, "Fewer than 10 patients")],
 )
-def test_familiarity_is_told_with_what_it_means(
-    facts: ReportFacts, unfamiliar: int, learned: int, expected: str
-) -> None:
+def test_familiarity_is_told_with_what_it_means(facts: ReportFacts, unfamiliar: int | None, expected: str) -> None:
     """How many images, how many are to be expected, and what diagnose makes of them; or why nothing can be told."""
-    found = {"n": 50, "unfamiliar": unfamiliar, "patients": 8, "patients_with_unfamiliar": min(3, unfamiliar)}
-    run = {**RUN, "learned_patients": ["x"] * learned}
-    facts = replace(facts, run=run, metrics={**facts.metrics, "familiarity": found})
+    found = {"n": 50, "unfamiliar": unfamiliar, "patients": 8, "patients_with_unfamiliar": unfamiliar and 3}
+    facts = replace(facts, metrics={**facts.metrics, "familiarity": found})
     texts = describe_familiarity(facts)
     assert texts[0].startswith(expected)
-    assert (learned < 10) != any("up to about 3 % of patients" in one for one in texts)
+    assert (unfamiliar is None) != any("up to about 3 % of patients" in one for one in texts)
     assert texts[0] in render_card(facts)
 
 
