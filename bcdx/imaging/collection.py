@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bcdx._work import Tick, ignore
 from bcdx.config import Dataset
@@ -29,7 +30,7 @@ from bcdx.imaging.placement import rank_slices
 from bcdx.imaging.plain import NO_PATIENT
 from bcdx.imaging.reading import Door, Read, drop_copies, leave_out, list_files, read_all
 from bcdx.imaging.sample import Exclusion, Mark
-from bcdx.imaging.selection import remark, select_series, select_slices
+from bcdx.imaging.selection import name_phases, remark, select_series, select_slices, spell_phase
 
 LESION_CLASSES = ("no_tumour", "tumour")
 """Negative and positive class where labels follow from lesions and the recipe names none."""
@@ -46,12 +47,14 @@ class Item:
         label: Index into the class names; -1 where unlabelled.
         slice_index: Rank of its position within its stack.
         mark: What is known of its label; None where unlabelled.
+        phase: pre, early, between, late, post (early or late) or "", of a single frame.
     """
 
     frames: tuple[Frame, ...]
     label: int
     slice_index: int = 0
     mark: Mark | None = None
+    phase: str = ""
 
     @property
     def key(self) -> str:
@@ -149,7 +152,8 @@ def scan(
     by_file = any(frame.patient_is_file for group in groups for frame in group)
     known = [replace(one, label=marks[one.key].label) if one.key in marks else one for one in exclusions]
     ordered = tuple(sorted(known, key=lambda one: (one.key, one.reason)))
-    studies = _make_studies(groups, marks, classes, rank_slices(stacks))
+    phases = name_phases(stacks) if dataset.channels == "grey" else {}
+    studies = _make_studies(groups, classes, {"mark": marks, "rank": rank_slices(stacks), "phase": phases})
     return Collection(studies, classes, ordered, len(names), read.images, by_file)
 
 
@@ -251,13 +255,16 @@ def _name_classes(
 
 
 def _make_studies(
-    groups: Groups, marks: Mapping[str, Mark], classes: tuple[str, ...], ranks: Mapping[str, int]
+    groups: Groups, classes: tuple[str, ...], known: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Study, ...]:
+    """Return the studies; `known` gives by sample its mark, its rank in the stack and what its phase may be called."""
     studies: dict[str, list[Item]] = {}
     for group in groups:
-        mark = marks.get(group[0].sample)
+        sample = group[0].sample
+        mark = known["mark"].get(sample)
         label = -1 if mark is None else classes.index(mark.label)
-        studies.setdefault(group[0].study, []).append(Item(group, label, ranks[group[0].sample], mark))
+        phase = spell_phase(known["phase"].get(sample, set()))
+        studies.setdefault(group[0].study, []).append(Item(group, label, known["rank"][sample], mark, phase))
     return tuple(Study(key, tuple(sorted(studies[key], key=lambda item: item.key))) for key in sorted(studies))
 
 

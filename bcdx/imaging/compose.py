@@ -74,6 +74,7 @@ def make_sample(item: Item, source_pixels: tuple[str, ...], image: Stack, size: 
         sample=item.key,
         laterality=frame.laterality,
         plane=frame.plane,
+        phase=item.phase,
         scanner=frame.scanner,
         site=frame.site,
         slice_index=item.slice_index,

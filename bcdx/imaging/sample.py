@@ -44,6 +44,7 @@ class Sample:
         sample: Keyed hash of the SOPInstanceUIDs (and frame numbers) or of a plain image's relative path.
         laterality: "L", "R" or "unknown".
         plane: "sagittal", "axial", "coronal" or "unknown".
+        phase: Of a sample of one frame: pre, early, between, late, or post (early or late); "" if unknown.
         scanner: Manufacturer, model and field strength in clear, such as "SIEMENS Avanto 1.5T"; "" if unknown.
         site: Keyed code of the institution; "" if unknown.
         slice_index: Position in the stack, from 0.
@@ -64,6 +65,7 @@ class Sample:
     sample: str
     laterality: str = "unknown"
     plane: str = "unknown"
+    phase: str = ""
     scanner: str = ""
     site: str = ""
     slice_index: int = 0

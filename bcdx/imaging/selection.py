@@ -6,7 +6,7 @@ Rules on series come first, for what a lesion was drawn on must be known whole; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from bcdx.config import Select
 from bcdx.imaging.descriptions import matches
@@ -63,7 +63,7 @@ def select_slices(frames: Sequence[Frame], stacks: Sequence[Frame], select: Sele
         stacks: All of the wanted series: where a stack ends and which phase is first does not depend on labels.
     """
     edges = find_edges(stacks, select.edge_slices)
-    phases = _name_phases(stacks) if select.phase else {}
+    phases = name_phases(stacks) if select.phase else {}
 
     def judge(frame: Frame) -> str | None:
         reason = _refuse_slice(frame, select, phases.get(frame.sample, set()))
@@ -95,7 +95,7 @@ def _refuse_slice(frame: Frame, select: Select, phases: set[str]) -> str | None:
     return None
 
 
-def _name_phases(frames: Sequence[Frame]) -> Mapping[str, set[str]]:
+def name_phases(frames: Sequence[Frame]) -> Mapping[str, set[str]]:
     """Return sample -> what a frame may be called: pre is the first at its position, early the second, late the last.
 
     Where a position was imaged once, the description alone tells, and after contrast not whether early or late. Where
@@ -115,6 +115,11 @@ def _name_phases(frames: Sequence[Frame]) -> Mapping[str, set[str]]:
             ends = {0: {"pre"}, 1: {"early"}}.get(index, set())
             names[frame.sample] = ends | ({"late"} if index == len(group) - 1 else set()) or {"between"}
     return names
+
+
+def spell_phase(names: Set[str]) -> str:
+    """Return one word for what a frame may be called: `post` where it may be early or late, "" where nothing tells."""
+    return "post" if names >= {"early", "late"} else next(iter(names), "")
 
 
 def remark(frames: Iterable[Frame], stacks: Sequence[Frame]) -> list[Exclusion]:

@@ -57,7 +57,7 @@ def make_cases(probabilities: Probabilities, table: Table, run: runs.Run, *, top
 
 def group_samples(table: Table) -> dict[str, NDArray[np.str_]]:
     """Return the groupings by which results are told apart: name -> value of each sample, "" where unknown."""
-    known = {name: getattr(table, name) for name in ("scanner", "site", "plane", "laterality")}
+    known = {name: getattr(table, name) for name in ("scanner", "site", "plane", "laterality", "phase")}
     plain = {name: np.where(values == "unknown", "", values) for name, values in known.items()}
     sizes = np.select([table.lesion_mm2 >= bound for bound in LESION_MM2[::-1]], LESION_NAMES[::-1], "")
     return {**plain, "lesion size": sizes}

@@ -55,7 +55,7 @@ class Card:
         counts: Patients and images of each class.
         source: Formats and sizes of the files.
         split: Patients and images of each class and split.
-        tables: Plane and site, scanner, laterality against class.
+        tables: Plane and site, scanner, laterality and, where one is known, dynamic phase against class.
         origins: Where labels come from, against class.
         rule: What counts as confounded.
         leaking: Why scores on this set are not to be trusted; empty: the split is by patient.
@@ -108,11 +108,13 @@ def describe_card(
         pictures: Kept and excluded ones; of the latter the first few that have no burned-in annotation are shown.
     """
     classes, sites = manifest.classes, name_sites(entries)
-    tables = (
+    tables = [
         compare_classes(entries, classes, {"plane": lambda one: one.plane, "site": lambda one: sites[one.site]}),
         compare_classes(entries, classes, {"scanner": lambda one: one.scanner}),
         compare_classes(entries, classes, {"laterality": lambda one: one.laterality}),
-    )
+    ]
+    if any(one.phase for one in entries):
+        tables.append(compare_classes(entries, classes, {"phase": lambda one: one.phase}))
     origins = compare_classes(entries, classes, {"label from": lambda one: one.label_origin})
     presumed = any(row.values == ("other breast",) for row in origins.rows)
     left_out = [one for one in pictures if one.reason and not BURNED_IN.search(one.reason)]
@@ -124,7 +126,7 @@ def describe_card(
         counts=count_classes(entries, classes),
         source=source,
         split=_tabulate_splits(manifest, entries),
-        tables=tables,
+        tables=tuple(tables),
         origins=origins,
         rule=RULE,
         leaking=tuple(text.removeprefix("LEAKING: ") for text in manifest.warnings().values()),

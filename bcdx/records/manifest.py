@@ -79,7 +79,7 @@ class Manifest(_Facts):
         key_check: A keyed hash of nothing, the same under the same private key: else codes cannot be compared.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
     positive: str

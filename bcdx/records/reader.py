@@ -32,6 +32,7 @@ class Table:
     study: NDArray[np.str_]
     laterality: NDArray[np.str_]
     plane: NDArray[np.str_]
+    phase: NDArray[np.str_]
     scanner: NDArray[np.str_]
     site: NDArray[np.str_]
     label_origin: NDArray[np.str_]

@@ -16,6 +16,7 @@ FEATURES = {
     "sample_seed": tf.io.FixedLenFeature([], tf.int64),
     "laterality": tf.io.FixedLenFeature([], tf.string),
     "plane": tf.io.FixedLenFeature([], tf.string),
+    "phase": tf.io.FixedLenFeature([], tf.string),
     "scanner": tf.io.FixedLenFeature([], tf.string),
     "site": tf.io.FixedLenFeature([], tf.string),
     "slice_index": tf.io.FixedLenFeature([], tf.int64),
@@ -26,7 +27,7 @@ FEATURES = {
 }
 """`image` is raw little-endian uint16, height x width x channels; `imaging.sample.Sample` says what the others are."""
 
-TEXTS = ("patient", "study", "sample", "laterality", "plane", "scanner", "site", "label_origin")
+TEXTS = ("patient", "study", "sample", "laterality", "plane", "phase", "scanner", "site", "label_origin")
 
 
 def encode(entry: Entry, image: bytes, sample_seed: int) -> bytes:

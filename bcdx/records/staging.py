@@ -65,6 +65,7 @@ class Entry:
     sample: str
     laterality: str
     plane: str
+    phase: str
     scanner: str
     site: str
     slice_index: int

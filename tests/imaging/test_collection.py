@@ -335,3 +335,11 @@ def test_real_misnamed_files_are_refused_in_one_line(shared_data: Path) -> None:
     """BMP in .jpg is no image that is read."""
     with pytest.raises(BcdxError, match=r"none of 10 files is usable: not an image of a kind that is read \(10\)"):
         look(shared_data / "misnamed_bmp_thermograms", patient="file")
+
+
+@pytest.mark.real_data
+def test_real_passes_as_single_samples_know_their_phase(shared_data: Path) -> None:
+    """Each pass by itself: subgroups can tell them apart."""
+    found = look(shared_data / "duke_breast_mri_153", labelled=False)
+    told = {(Path(item.frames[0].path).parent.name, item.phase) for one in found.studies for item in one.items}
+    assert {("pre", "pre"), ("post1", "post")} == told

@@ -16,10 +16,12 @@ from bcdx.imaging.selection import (
     FEW,
     NO_PHASE,
     OTHER_PHASE,
+    name_phases,
     refuse_series,
     remark,
     select_series,
     select_slices,
+    spell_phase,
 )
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -130,3 +132,12 @@ def test_remarks_keep_the_frame_and_say_what_is_odd() -> None:
     notes = remark(frames, frames)
     assert {BURNED_IN, "laterality: description R, geometry L"} == {one.reason for one in notes}
     assert all(one.flagged for one in notes)
+
+
+def test_phases_are_named_where_time_or_words_tell() -> None:
+    """Of two passes the second may be early or late; a position that was imaged once is what its description says."""
+    passes = [make_frame(series=f"d{n}", time_keys=TimeKeys(acquisition_time=float(n))) for n in (1, 2)]
+    passes = [replace(one, sample=one.series, instance=one.series) for one in passes]
+    alone = [make_frame(60.0, contrast="pre"), make_frame(63.0, contrast="post"), make_frame(66.0)]
+    found = {name: spell_phase(words) for name, words in name_phases([*passes, *alone]).items()}
+    assert {"d1": "pre", "d2": "post", "s@60.0": "pre", "s@63.0": "post", "s@66.0": ""} == found

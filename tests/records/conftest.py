@@ -26,6 +26,7 @@ def make_entry() -> MakeEntry:
             "sample": f"sample{number}",
             "laterality": "L",
             "plane": "sagittal",
+            "phase": "",
             "scanner": "",
             "site": "",
             "slice_index": 0,

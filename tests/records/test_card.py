@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -303,3 +304,14 @@ def test_links_lead_to_dois_and_licences(text: str, expected: list[str]) -> None
     pieces = find_links(text)
     assert expected == [address for _, address in pieces if address]
     assert text == "".join(piece for piece, _ in pieces)
+
+
+def test_card_compares_phases_where_any_is_known(make_entry: Any) -> None:
+    """Tumours on one pass and normal slices on another would be told apart by contrast alone."""
+    entries = [replace(one, phase="post" if one.label else "pre") for one in make_entries(make_entry)]
+    source = make_card(make_entry).source
+    card = describe_card(make_manifest(entries), entries, EXCLUSIONS, source=source, rights=RIGHTS)
+    assert {"pre", "post"} == {row.values[0] for row in card.tables[3].rows}
+    assert any("phase" in text for text in card.warnings)
+    assert "Dynamic phase" in render_card(card)
+    assert "Dynamic phase" not in render_card(make_card(make_entry))

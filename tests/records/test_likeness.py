@@ -68,7 +68,7 @@ def test_order_of_entries_makes_no_difference(make_entry: Any) -> None:
 def test_hashes_are_near_up_to_four_bits(bits: set[int]) -> None:
     """Whichever bits these are."""
     base = Entry(
-        0, "a", "a", "s", "a", "L", "sagittal", "", "", 0, (1.0, 1.0), ("a",), "table", -1.0, (-1.0,) * 4, "0" * 16,
+        0, "a", "a", "s", "a", "L", "sagittal", "", "", "", 0, (1.0, 1.0), ("a",), "table", -1.0, (-1.0,) * 4, "0" * 16,
         "a", "f", 0, (4, 4, 1),
     )  # fmt: skip
     value = sum(1 << bit for bit in bits)
