@@ -37,10 +37,6 @@ NO_REFERENCE = (
 )
 NO_MODALITY = "the run does not say what modality it was trained on: whether these images are of that kind is unchecked"
 LEARNED_WARNING = "learned_warning"
-LEARNED_UNKNOWN = (
-    "whether the model has learned from these patients cannot be told: files name no patient, or the run's shards were "
-    "made under another pseudonym key"
-)
 
 
 @dataclass(frozen=True)
@@ -142,8 +138,7 @@ def can_tell_learned(run: Run, intake: Intake) -> bool:
     """Return whether codes of patients here can be found among those that the run has learned from."""
     from bcdx.imaging.identity import Pseudonyms, load_key
 
-    nameless = run.patient_is_file or intake.patient_is_file
-    return not nameless and run.key_check == Pseudonyms(load_key()).check()
+    return run.can_match(Pseudonyms(load_key()).check(), patient_is_file=intake.patient_is_file)
 
 
 def warn(run: Run, intake: Intake, *, limit: float | None) -> dict[str, str]:
@@ -154,6 +149,8 @@ def warn(run: Run, intake: Intake, *, limit: float | None) -> dict[str, str]:
         intake: What became of the files.
         limit: Distance above which an image is unfamiliar; None where the run cannot tell.
     """
+    from bcdx.learning.run import LEARNED_UNKNOWN
+
     found = {f"model_{name}": f"of the model's test: {text}" for name, text in run.warnings().items()}
     found |= {} if run.modalities else {"modality_warning": NO_MODALITY}
     found |= {} if limit is not None else {"familiarity_warning": NO_REFERENCE}

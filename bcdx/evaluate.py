@@ -151,12 +151,11 @@ def _warn_of_preparation(run: Run, data: Data) -> dict[str, str]:
 
 def _warn_of_overlap(run: Run, data: Data, table: Table) -> dict[str, str]:
     """Return a warning, to be stored beside the metrics, where the run has or may have learned from these."""
-    if run.patient_is_file or data.manifest.patient_is_file or data.manifest.key_check != run.key_check:
-        text = (
-            "whether the run has learned from these patients cannot be told: files name no patient, or the shards were "
-            "made under another pseudonym key"
-        )
-        return {} if data.manifest.data_hash == run.data_hash else {"overlap_warning": text}
+    from bcdx.learning.run import LEARNED_UNKNOWN
+
+    manifest = data.manifest
+    if not run.can_match(manifest.key_check, patient_is_file=manifest.patient_is_file):
+        return {} if manifest.data_hash == run.data_hash else {"overlap_warning": LEARNED_UNKNOWN}
     patients = set(table.patient.tolist())
     known = patients & set(run.learned_patients)
     if not known:

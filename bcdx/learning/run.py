@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 RUN, METRICS, MODEL, CALIBRATION = "run.json", "metrics.json", "model.keras", "calibration.json"
 REFERENCE = "reference.npz"
 TRACKED = ("tensorflow", "keras", "keras-tuner", "numpy", "pydicom", "scikit-learn")
+LEARNED_UNKNOWN = (
+    "whether the model has learned from these patients cannot be told: files name no patient, or the run's shards were "
+    "made under another pseudonym key"
+)
 NOT_IDENTITY = {"out", "overwrite", "dataset", "records", "reuse", "report"}
 """Settings that change where a run lies, not what it is; the data are told apart by their hash."""
 
@@ -82,6 +86,10 @@ class Run(BaseModel):
     def leaking(self) -> bool:
         """Whether images, not patients, were dealt to the splits."""
         return bool(self.dataset.get("split", {}).get("unit") == "image")
+
+    def can_match(self, key_check: str, *, patient_is_file: bool) -> bool:
+        """Return whether codes of other images' patients can be found among those that the run has learned from."""
+        return not self.patient_is_file and not patient_is_file and self.key_check == key_check
 
     def warnings(self) -> dict[str, str]:
         """Return what must stand beside every figure of this run, by name."""
