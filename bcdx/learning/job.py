@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,8 @@ def _decide(run: runs.Run, selected: Selected, learner: Learner, data: Data, fol
     trainee, scores = score_best(fit, learner, selected.progress, "validation")
     cases = make_cases(check_scores(scores, "validation"), table, run, top_slices=fit.objective.top_slices)
     calibration = calibrate(cases, test_views=fit.test_views)
+    if fit.refit == "train":  # there is none
+        calibration = replace(calibration, chosen_on="validation")
     write_json(folder / runs.CALIBRATION, calibration.to_json())
     write_predictions(folder / VALIDATION, cases, table, run, calibration)
     return trainee
